@@ -1,0 +1,76 @@
+"""pyfpm: a FastCGI application server and process manager for Python.
+
+Scripts have these names without an import; importing them tells editors and type checkers what they are, and makes
+them usable in modules:
+
+    from pyfpm import _GET, echo, header
+
+In a script a superglobal is the dict itself; in a module it follows the request that runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyfpm.sapi.functions import (
+        echo,
+        exit,
+        flush,
+        header,
+        header_remove,
+        headers_list,
+        headers_sent,
+        http_response_code,
+        sapi_name,
+        setcookie,
+    )
+
+    GLOBALS: dict[str, Any]
+    _COOKIE: dict[str, str]
+    _ENV: dict[str, str]
+    _FILES: dict[str, Any]
+    _GET: dict[str, str]
+    _POST: dict[str, str]
+    _REQUEST: dict[str, str]
+    _SERVER: dict[str, Any]
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GLOBALS",
+    "_COOKIE",
+    "_ENV",
+    "_FILES",
+    "_GET",
+    "_POST",
+    "_REQUEST",
+    "_SERVER",
+    "echo",
+    "exit",
+    "flush",
+    "header",
+    "header_remove",
+    "headers_list",
+    "headers_sent",
+    "http_response_code",
+    "sapi_name",
+    "setcookie",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: the protocol, the client and the master have no use for the SAPI.
+    if name not in __all__:
+        raise AttributeError(f"module 'pyfpm' has no attribute {name!r}")
+    from pyfpm.sapi.current import SUPERGLOBALS, current
+    from pyfpm.sapi.following import Following
+    from pyfpm.sapi.functions import FUNCTIONS
+
+    if name not in SUPERGLOBALS:
+        return FUNCTIONS[name]
+    # A module is imported once and would keep the dict of the request that happened to import it.
+    if sys._getframe(1).f_globals.get("__name__") == "__main__":
+        return current().superglobal(name)
+    return Following(name)

@@ -1,0 +1,5 @@
+import sys
+
+from pyfpm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,127 @@
+"""The script request that is running here and now, and its superglobals, made when they are first asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, BinaryIO
+
+from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.response import ScriptResponse
+from pyfpm.sapi.superglobals import parse_cookies, parse_pairs
+
+# Largest urlencoded form that is parsed into _POST, in bytes; a larger one is there on sys.stdin.
+# Precedent: PHP's post_max_size of 8 MiB.
+MAX_FORM_SIZE = 8 * 1024 * 1024
+
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+
+class CurrentRequest:
+    """One request of a script."""
+
+    __slots__ = ("_body", "_made", "_text", "namespace", "output", "request", "response", "server")
+
+    def __init__(self, request: Request, output: Output) -> None:
+        self.request = request
+        self.output = output
+        self.server: dict[str, Any] = request.params
+        self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD")
+        self.namespace: dict[str, Any] = {}
+        self._made: dict[str, dict[str, Any]] = {}
+        self._body: BinaryIO | None = request.stdin
+        self._text: io.TextIOWrapper | None = None
+
+    @property
+    def body(self) -> BinaryIO:
+        """The raw body, also while it is read as text."""
+        if self._body is None:
+            self._body = io.BytesIO()
+        return self._body
+
+    @property
+    def body_text(self) -> io.TextIOWrapper:
+        if self._text is None:
+            self._text = io.TextIOWrapper(self.body, "utf-8", "surrogateescape", newline="")  # type: ignore[type-var]
+        return self._text
+
+    def superglobal(self, name: str) -> dict[str, Any]:
+        """One of SUPERGLOBALS; the same dict each time in one request."""
+        found = self._made.get(name)
+        if found is None:
+            found = self._made[name] = SUPERGLOBALS[name](self)
+        return found
+
+    def _server(self) -> dict[str, Any]:
+        server = self.server
+        if self.request.non_ascii:
+            for name, value in server.items():
+                if not value.isascii():
+                    server[name] = value.encode("latin-1").decode("utf-8", "surrogateescape")
+        now = time.time()
+        server["REQUEST_TIME"] = int(now)
+        server["REQUEST_TIME_FLOAT"] = now
+        server["PHP_SELF"] = server.get("SCRIPT_NAME", "") + server.get("PATH_INFO", "")
+        return server
+
+    def _get(self) -> dict[str, Any]:
+        return parse_pairs(self.server.get("QUERY_STRING", ""))
+
+    def _post(self) -> dict[str, Any]:
+        body = self._body
+        content_type = self.server.get("CONTENT_TYPE", "")
+        if body is None or content_type.partition(";")[0].strip().lower() != FORM_TYPE:
+            return {}
+        data = body.read(MAX_FORM_SIZE + 1)
+        body.seek(0)
+        if len(data) > MAX_FORM_SIZE:
+            self.output.error(b"Python message: the form is larger than %d bytes, _POST is empty" % MAX_FORM_SIZE)
+            return {}
+        return parse_pairs(data.decode("latin-1"))
+
+    def _cookie(self) -> dict[str, Any]:
+        return parse_cookies(self.server.get("HTTP_COOKIE", ""))
+
+    def _request(self) -> dict[str, Any]:
+        # request_order = "GP", as in php.ini-production: cookies are left out, since others can set them.
+        return self.superglobal("_GET") | self.superglobal("_POST")
+
+    def _files(self) -> dict[str, Any]:
+        return {}
+
+    def _env(self) -> dict[str, Any]:
+        return dict(os.environ)
+
+    def _globals(self) -> dict[str, Any]:
+        return self.namespace
+
+
+SUPERGLOBALS: dict[str, Callable[[CurrentRequest], dict[str, Any]]] = {
+    "_SERVER": CurrentRequest._server,
+    "_GET": CurrentRequest._get,
+    "_POST": CurrentRequest._post,
+    "_COOKIE": CurrentRequest._cookie,
+    "_REQUEST": CurrentRequest._request,
+    "_FILES": CurrentRequest._files,
+    "_ENV": CurrentRequest._env,
+    "GLOBALS": CurrentRequest._globals,
+}
+
+_current: ContextVar[CurrentRequest] = ContextVar("pyfpm request")
+
+enter = _current.set
+
+
+def current() -> CurrentRequest:
+    """Raises RuntimeError outside of a script's request."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise RuntimeError("there is no request here: this works only while pyfpm runs a script") from None
+
+
+def current_or_none() -> CurrentRequest | None:
+    return _current.get(None)

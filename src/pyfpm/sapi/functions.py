@@ -1,0 +1,175 @@
+"""The functions that a script has without an import, under PHP's names (https://www.php.net/manual/en/funcref.php)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+from pyfpm.sapi.current import current
+
+_STATUS_LINE = re.compile(r"HTTP/\S+\s+(\d{3})\b")
+
+
+def echo(*parts: Any) -> None:
+    """Send each part as it is, with nothing between them.
+
+    str is encoded as UTF-8 (surrogates from undecodable input become their bytes again), bytes go out untouched,
+    None is nothing, and anything else is shown as ``str`` shows it.
+    """
+    response = current().response
+    for part in parts:
+        if isinstance(part, str):
+            response.write(part.encode("utf-8", "surrogateescape"))
+        elif isinstance(part, (bytes, bytearray, memoryview)):
+            response.write(bytes(part))
+        elif part is not None:
+            response.write(str(part).encode("utf-8", "surrogateescape"))
+
+
+def header(line: str, replace: bool = True, code: int = 0) -> None:
+    """Set a header: ``header("Content-Type: text/plain")``, or the status: ``header("HTTP/1.1 404 Not Found")``.
+
+    Args:
+      replace: take the place of earlier headers of this name; False adds another one.
+      code: also set the status. ``Location`` sets 302 by itself unless the status is 201 or 3xx.
+
+    Raises:
+      HeadersSentError: output has left already; it names the line that sent it.
+      ValueError: not a header, or one with a line break in it.
+    """
+    response = current().response
+    response.must_be_changeable()
+    status_line = _STATUS_LINE.match(line)
+    if status_line:
+        response.status = int(status_line[1])
+        return
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise ValueError(f"{line!r} is not a header of the form 'Name: value'")
+    name = name.strip()
+    value = value.strip(" \t")
+    if name.lower() == "status":
+        response.status = int(value[:3])
+        return
+    response.set(name, value, replace)
+    if code:
+        http_response_code(code)
+    elif name.lower() == "location" and not (response.status == 201 or 300 <= (response.status or 200) < 400):
+        response.status = HTTPStatus.FOUND
+
+
+def header_remove(name: str | None = None) -> None:
+    """Remove the headers of this name, or all of them. Raises HeadersSentError when output has left already."""
+    response = current().response
+    response.must_be_changeable()
+    if name is None:
+        response.headers = []
+    else:
+        response.remove(name)
+
+
+def headers_list() -> list[str]:
+    """The headers as they stand, each as ``Name: value``."""
+    return current().response.listed()
+
+
+def headers_sent() -> bool:
+    """True once output has left, and the headers with it."""
+    return current().response.head_sent
+
+
+def http_response_code(code: int | None = None) -> int:
+    """The status of the answer. With ``code``, set it, and return what it was before."""
+    response = current().response
+    before = response.status or 200
+    if code:
+        if not 100 <= code <= 999:
+            raise ValueError(f"{code} is not an HTTP status")
+        response.must_be_changeable()
+        response.status = code
+    return before
+
+
+def setcookie(
+    name: str,
+    value: str = "",
+    expires: float | Mapping[str, Any] = 0,
+    path: str = "",
+    domain: str = "",
+    secure: bool = False,
+    httponly: bool = False,
+    samesite: str = "",
+) -> None:
+    """Send a cookie; its value is percent-encoded. An empty value deletes it.
+
+    Args:
+      expires: Unix time, 0 for the end of the browser's session; or a mapping with the other options, as in PHP 7.3.
+
+    Raises:
+      HeadersSentError: output has left already.
+      ValueError: a name or an attribute has characters that a cookie can't have.
+    """
+    if isinstance(expires, Mapping):
+        return setcookie(name, value, **expires)
+    if not name or re.search(r"[=,; \t\r\n\v\f]", name):
+        raise ValueError(f"{name!r} is not a name for a cookie")
+    for attribute in (path, domain, samesite):
+        if re.search(r"[,; \t\r\n\v\f]", attribute):
+            raise ValueError(f"{attribute!r} cannot stand in a cookie's path, domain or samesite")
+    if value:
+        cookie = f"{name}={quote(value, safe='', errors='surrogateescape')}"
+        if expires:
+            cookie += f"; expires={formatdate(expires, usegmt=True)}; Max-Age={max(0, int(expires - time.time()))}"
+    else:
+        cookie = f"{name}=deleted; expires={formatdate(1, usegmt=True)}; Max-Age=0"
+    if path:
+        cookie += f"; path={path}"
+    if domain:
+        cookie += f"; domain={domain}"
+    if secure:
+        cookie += "; secure"
+    if httponly:
+        cookie += "; HttpOnly"
+    if samesite:
+        cookie += f"; SameSite={samesite}"
+    header("Set-Cookie: " + cookie, replace=False)
+
+
+def flush() -> None:
+    """Send what there is so far, with the headers if they are not sent yet."""
+    current().response.flush()
+
+
+def sapi_name() -> str:
+    """``fpm-fcgi``, as php-fpm says."""
+    return "fpm-fcgi"
+
+
+def exit(status: object = None) -> NoReturn:
+    """End the script. A str is sent first, as in PHP; ``sys.exit`` sends it to the error log, as everywhere."""
+    if isinstance(status, str):
+        echo(status)
+        status = None
+    raise SystemExit(status)
+
+
+FUNCTIONS = {
+    function.__name__: function
+    for function in (
+        echo,
+        exit,
+        flush,
+        header,
+        header_remove,
+        headers_list,
+        headers_sent,
+        http_response_code,
+        sapi_name,
+        setcookie,
+    )
+}

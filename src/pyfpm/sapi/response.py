@@ -1,0 +1,144 @@
+"""The answer of a script: headers that can be changed until the first output leaves, then the body."""
+
+from __future__ import annotations
+
+import sys
+from http import HTTPStatus
+
+from pyfpm.sapi.headers import header_line
+from pyfpm.sapi.interface import Output
+
+DEFAULT_CONTENT_TYPE = "text/html; charset=UTF-8"
+
+# Body bytes that are held back before the headers leave, so that a script may print first and set a header after.
+# Precedent: output_buffering = 4096 in php.ini-production.
+HOLD = 4096
+
+
+class HeadersSentError(RuntimeError):
+    """A header was to be changed after the first output had left."""
+
+
+class Aborted(SystemExit):
+    """The visitor is gone, so the script ends. As a SystemExit it passes ``except Exception`` and runs ``finally``."""
+
+
+class ScriptResponse:
+    __slots__ = ("_bodiless", "_held", "_held_size", "_output", "head_sent", "headers", "sent_at", "status")
+
+    def __init__(self, output: Output, bodiless: bool) -> None:
+        self._output = output
+        self._bodiless = bodiless
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self.headers: list[tuple[str, str]] | None = None  # None: nothing but the default
+        self.status: int | None = None
+        self.head_sent = False
+        self.sent_at = ""
+
+    def write(self, data: bytes) -> None:
+        if self.head_sent:
+            if not self._bodiless:
+                self._send(data)
+            return
+        self._held.append(data)
+        self._held_size += len(data)
+        if self._held_size > HOLD:
+            self._note_sender()
+            self.send_head()
+
+    def _note_sender(self) -> None:
+        """Remember where the output came from that sent the headers; it is what people look for."""
+        frame = sys._getframe(2)
+        while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("pyfpm."):
+            frame = frame.f_back
+        self.sent_at = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+    def flush(self) -> None:
+        if not self.head_sent:
+            self._note_sender()
+            self.send_head()
+        try:
+            self._output.flush()
+        except ConnectionAbortedError:
+            raise Aborted from None
+
+    def send_head(self) -> None:
+        """Put the header block and what was held back on its way."""
+        self.head_sent = True
+        status = self.status
+        block = "" if status is None or status == 200 else f"Status: {status} {_phrase(status)}\r\n"
+        headers = self.headers
+        if headers is None:
+            block += "Content-Type: " + DEFAULT_CONTENT_TYPE + "\r\n"
+        else:
+            if not any(name.lower() == "content-type" for name, _ in headers):
+                block += "Content-Type: " + DEFAULT_CONTENT_TYPE + "\r\n"
+            for name, value in headers:
+                if value:
+                    block += header_line(name, value)
+        head = (block + "\r\n").encode("utf-8", "surrogateescape")
+        if self._bodiless:
+            self._send(head)
+        elif len(self._held) == 1:
+            self._send(head)
+            self._send(self._held[0])
+        else:
+            self._send(head + b"".join(self._held))
+        self._held = []
+
+    def discard(self) -> bool:
+        """Forget body and headers, if they have not left. True if that was possible."""
+        if self.head_sent:
+            return False
+        self._held = []
+        return True
+
+    def end(self) -> None:
+        if not self.head_sent:
+            self.send_head()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._output.write(data)
+        except ConnectionAbortedError:
+            raise Aborted from None
+
+    # -- headers --------------------------------------------------------------------------------------------------------
+
+    def must_be_changeable(self) -> None:
+        if self.head_sent:
+            where = f" (output started at {self.sent_at})" if self.sent_at else ""
+            raise HeadersSentError("the headers are sent already" + where)
+
+    def set(self, name: str, value: str, replace: bool) -> None:
+        header_line(name, value)  # raises what is wrong with it
+        if self.headers is None:
+            self.headers = []
+        if replace:
+            lower = name.lower()
+            self.headers = [each for each in self.headers if each[0].lower() != lower]
+        self.headers.append((name, value))
+
+    def remove(self, name: str) -> None:
+        if self.headers is None:
+            self.headers = []
+        lower = name.lower()
+        self.headers = [each for each in self.headers if each[0].lower() != lower]
+        if lower == "content-type":
+            # An empty value stands for "none, not even the default", as header_remove("Content-Type") means it.
+            self.headers.append((name, ""))
+
+    def listed(self) -> list[str]:
+        headers = self.headers or []
+        lines = [f"{name}: {value}" for name, value in headers if value]
+        if not any(name.lower() == "content-type" for name, _ in headers):
+            lines.insert(0, "Content-Type: " + DEFAULT_CONTENT_TYPE)
+        return lines
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Status"

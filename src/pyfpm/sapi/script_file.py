@@ -1,0 +1,149 @@
+"""From SCRIPT_FILENAME to compiled code: which file is meant, whether it may run, and a cache of what was compiled.
+
+The checks are made on the open file, not on its name: the descriptor that was checked is the one that is read, so a
+link that is swapped in between changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from types import CodeType
+from urllib.parse import unquote
+
+from pyfpm.sapi.current import SUPERGLOBALS
+
+# Compiled files that a worker keeps. Precedent: opcache.max_accelerated_files = 10000.
+CACHE_SIZE = 10_000
+
+# A script that uses one of these may reach any superglobal by its name as text, so it gets them all.
+_BY_NAME = frozenset({"globals", "locals", "vars", "dir", "eval", "exec", "GLOBALS", "__dict__", "__main__"})
+
+
+class NotRunnable(Exception):
+    """There is no script to run. The message is for the operator; the visitor gets 404 and no reason."""
+
+
+class Script:
+    """A file that was checked and compiled."""
+
+    __slots__ = ("code", "directory", "identity", "path", "superglobals")
+
+    def __init__(self, path: str, code: CodeType, identity: tuple[int, ...]) -> None:
+        self.path = path
+        self.directory = os.path.dirname(path)
+        self.code = code
+        self.identity = identity
+        # PHP's auto_globals_jit: only what the script names is made.
+        names = _names_in(code)
+        used = SUPERGLOBALS if names & _BY_NAME else [name for name in SUPERGLOBALS if name in names]
+        self.superglobals = tuple(used)
+
+
+class ScriptFiles:
+    """The scripts that may run.
+
+    Args:
+      roots: directories that a script must be in, wherever links lead; none for anywhere.
+      extensions: what a script's name must end in, in this case.
+    """
+
+    def __init__(self, roots: tuple[str, ...], extensions: tuple[str, ...] = (".py",)) -> None:
+        self._roots = tuple(os.path.realpath(root).rstrip("/") + "/" for root in roots)
+        self._extensions = extensions
+        self._cache: dict[str, Script] = {}
+
+    def find(self, server: dict[str, str]) -> Script:
+        """The script that the web server's parameters ask for.
+
+        Raises:
+          NotRunnable: it isn't there, or must not run.
+          SyntaxError, ValueError: it is there but cannot be compiled.
+        """
+        filename = server.get("SCRIPT_FILENAME", "")
+        known = self._cache.get(filename)
+        if known is not None:
+            try:
+                if _identity(os.stat(filename)) == known.identity:
+                    return known
+            except OSError:
+                pass  # The look below finds out, and says, what is wrong with it.
+            del self._cache[filename]
+        script = self._open(script_path(filename))
+        if len(self._cache) >= CACHE_SIZE:
+            del self._cache[next(iter(self._cache))]
+        if script_path(filename) == filename:
+            self._cache[filename] = script
+        return script
+
+    def _open(self, path: str) -> Script:
+        if not path:
+            raise NotRunnable(
+                "SCRIPT_FILENAME is not set; in nginx:"
+                " fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;"
+            )
+        shown = f"SCRIPT_FILENAME {path!r}"
+        if "\0" in path:
+            raise NotRunnable(f"{shown}: it contains a NUL byte")
+        if not path.startswith("/"):
+            raise NotRunnable(f"{shown}: it is not an absolute path")
+        if not path.endswith(self._extensions):
+            raise NotRunnable(f"{shown}: its extension is not one of {' '.join(self._extensions)}")
+        raw = path.encode("latin-1")
+        try:
+            # Non-blocking, so that a FIFO with this name does not hold the worker.
+            fd = os.open(raw, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise NotRunnable(f"{shown}: {_why(raw, error)}") from None
+        with open(fd, "rb") as file:
+            info = os.fstat(fd)
+            final = os.readlink(f"/proc/self/fd/{fd}")
+            if final != os.fsdecode(raw):
+                shown += f" (really {final!r})"
+            if not stat.S_ISREG(info.st_mode):
+                raise NotRunnable(f"{shown}: it is not a regular file")
+            if not final.endswith(self._extensions):
+                raise NotRunnable(f"{shown}: the extension of the file itself is not one of {' '.join(self._extensions)}")
+            if self._roots and not final.startswith(self._roots):
+                how = "a symbolic link leads" if os.path.normpath(path).startswith(self._roots) else "it is"
+                raise NotRunnable(f"{shown}: {how} outside of the document root {' '.join(self._roots)}")
+            source = file.read()
+        return Script(final, compile(source, final, "exec", dont_inherit=True), _identity(info))
+
+
+def script_path(filename: str) -> str:
+    """SCRIPT_FILENAME without what Apache adds to it: ``proxy:fcgi://host:port`` (or ``proxy:balancer://name``) before
+    the path, the query string behind it."""
+    for prefix in ("proxy:fcgi://", "proxy:balancer://", "proxy:unix:"):
+        if filename.startswith(prefix):
+            path = filename[len(prefix) :]
+            if prefix == "proxy:unix:":
+                path = path.partition("|fcgi://")[2]
+            _, slash, path = path.partition("/")
+            return unquote(slash + path.partition("?")[0], "latin-1")
+    return filename
+
+
+def _identity(info: os.stat_result) -> tuple[int, ...]:
+    # The change time too: a file that was moved elsewhere keeps all the others.
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def _why(path: bytes, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        if os.path.islink(path):
+            return "it is a symbolic link to a file that does not exist"
+        return "no such file"
+    if isinstance(error, NotADirectoryError):
+        return "a part of the path is a file, not a directory"
+    if isinstance(error, PermissionError):
+        return f"permission denied for user id {os.geteuid()}"
+    return error.strerror or str(error)
+
+
+def _names_in(code: CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names_in(constant)
+    return names

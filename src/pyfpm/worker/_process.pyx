@@ -1,0 +1,21 @@
+"""What Linux lets a process say about its children and its parent [prctl(2)]."""
+from libc.errno cimport errno
+
+
+cdef extern from "<sys/prctl.h>" nogil:
+    int prctl(int option, unsigned long value, unsigned long, unsigned long, unsigned long)
+    enum:
+        PR_SET_CHILD_SUBREAPER
+        PR_SET_PDEATHSIG
+
+
+def adopt_orphans():
+    """Descendants that lose their parent become our children, for us to wait for."""
+    if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0:
+        raise OSError(errno, "cannot become a child subreaper")
+
+
+def die_with_parent(int signal):
+    """Get this signal when the parent ends, whatever we are doing then."""
+    if prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) < 0:
+        raise OSError(errno, "cannot set the parent-death signal")

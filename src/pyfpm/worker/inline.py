@@ -1,0 +1,31 @@
+"""The inline executor: one request at a time, here and now, on the trio thread."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+from collections.abc import Callable
+
+from pyfpm.sapi.interface import Output, Request
+
+Adapter = Callable[[Request, Output], int]
+
+
+class InlineExecutor:
+    """Calls the adapter, each time in a context of its own: what a request sets in a contextvar ends with it."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._context = contextvars.copy_context()
+        self._forked = False
+        os.register_at_fork(after_in_child=self._note_fork)
+
+    def _note_fork(self) -> None:
+        self._forked = True
+
+    def __call__(self, request: Request, output: Output) -> int:
+        status = self._context.copy().run(self._adapter, request, output)
+        if self._forked:
+            # User code forked, and the child has come back to us. It must not serve, or answer, what its parent does.
+            os._exit(status & 0xFF)
+        return status

@@ -1,0 +1,165 @@
+"""The zygote of a pool: the process that imports the application, and that all workers are forked from.
+
+It is executed afresh, never forked from the master's trio loop, and has no thread and no event loop of its own, so
+that a fork of it is a clean start. It becomes the pool's user before it imports anything of the user's. Workers share
+the memory of all that was imported; ``gc.freeze`` keeps the collector from touching, and thus copying, it.
+
+A worker is forked twice: the process in between ends at once, which makes the worker a child of the master (a
+subreaper). So the master waits for its workers itself, and the zygote has nothing to wait for but orders.
+
+Control socket (SOCK_SEQPACKET, one message each): the master sends what to run with the listeners, then ``fork`` with
+the socket for the new worker; the zygote answers ``ready``, ``failed TEXT``, ``forked PID``. Its end ends the zygote.
+"""
+
+from __future__ import annotations
+
+import gc
+import grp
+import os
+import pwd
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+import setproctitle
+import trio
+
+from pyfpm.observe.log import Log
+from pyfpm.sapi import pages
+from pyfpm.sapi.failure import describe
+from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.load import LoadError, load
+from pyfpm.sapi.script import ScriptAdapter
+from pyfpm.sapi.script_file import ScriptFiles
+from pyfpm.sapi.wsgi import WSGIAdapter
+from pyfpm.worker._process import die_with_parent
+from pyfpm.worker._reactor import Reactor
+from pyfpm.worker.inline import Adapter, InlineExecutor
+from pyfpm.worker.serve import serve
+from pyfpm.worker.settings import Program, Settings, from_json
+
+CONTROL_FD = 3
+LONGEST_MESSAGE = 64 * 1024
+MOST_LISTENERS = 64
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        # The terminal sends these to all of us; the master says what becomes of it.
+        signal.signal(number, signal.SIG_IGN)
+    control = socket.socket(fileno=CONTROL_FD)
+    os.set_inheritable(CONTROL_FD, False)
+    message, fds, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, MOST_LISTENERS)
+    if not message:
+        return
+    program, settings = from_json(message)
+    listeners = [socket.socket(fileno=fd) for fd in fds]
+    setproctitle.setproctitle(f"pyfpm: pool {program.pool} zygote")
+    try:
+        _become(program)
+        adapter = _adapter(program)
+    except BaseException as error:
+        reason = str(error) if isinstance(error, (LoadError, LookupError, OSError)) else describe(error)
+        control.send(b"failed " + reason.encode("utf-8", "backslashreplace")[: LONGEST_MESSAGE - 64])
+        return
+    gc.collect()
+    gc.freeze()
+    control.send(b"ready")
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, 1)
+        if not message:
+            return
+        _fork(control, fds[0], listeners, adapter, program, settings)
+
+
+def _become(program: Program) -> None:
+    """Take the pool's user, group and directory, before any code of the user's is touched."""
+    if program.user is not None and os.geteuid() == 0:
+        user = pwd.getpwnam(program.user)
+        gid = grp.getgrnam(program.group).gr_gid if program.group else user.pw_gid
+        os.setgroups(os.getgrouplist(program.user, gid))
+        os.setresgid(gid, gid, gid)
+        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    if program.chdir is not None:
+        os.chdir(program.chdir)
+    # As "python -m" would: the application is looked for where we are.
+    sys.path[0:1] = [os.getcwd()]
+
+
+def _adapter(program: Program) -> Adapter:
+    log = Log(program.pool)
+    if program.app is None:
+        files = ScriptFiles(program.docroots, program.extensions)
+        return ScriptAdapter(files, log, display_errors=program.display_errors)
+    return WSGIAdapter(
+        load(program.app), log, multiprocess=program.workers > 1, display_errors=program.display_errors
+    )
+
+
+def _fork(
+    control: socket.socket,
+    worker_fd: int,
+    listeners: list[socket.socket],
+    adapter: Adapter,
+    program: Program,
+    settings: Settings,
+) -> None:
+    between = os.fork()
+    if between:
+        os.close(worker_fd)
+        os.waitpid(between, 0)
+        return
+    status = 70  # EX_SOFTWARE, unless we get to the end
+    between = os.getpid()
+    try:
+        pid = os.fork()
+        if pid:
+            control.send(b"forked %d" % pid)
+            status = 0
+        else:
+            control.close()
+            _work(socket.socket(fileno=worker_fd), listeners, adapter, program, settings, between)
+            status = 0
+    except BaseException as error:
+        Log(program.pool)("ERROR", f"worker {os.getpid()} failed; please report this\n{describe(error)}")
+    finally:
+        # Never back into the zygote's code, nor into its exit handlers.
+        _flush_and_exit(status)
+
+
+def _work(
+    control: socket.socket,
+    listeners: list[socket.socket],
+    adapter: Adapter,
+    program: Program,
+    settings: Settings,
+    between: int,
+) -> None:
+    setproctitle.setproctitle(f"pyfpm: pool {program.pool}")
+    # Should a request hold us while the master is killed, the kernel ends us. Only the master itself counts: the
+    # process in between may still be there.
+    while os.getppid() == between:
+        os.sched_yield()
+    die_with_parent(signal.SIGKILL)
+    log = Log(program.pool)
+
+    def refuse(request: Request, status: int, reason: str, output: Output) -> None:
+        log("WARNING", f"request refused with {status}: {reason}")
+        pages.answer(output, status)
+
+    reactor = Reactor(InlineExecutor(adapter), refuse, settings, log)
+    for listener in listeners:
+        reactor.listen(listener)
+    trio.run(serve, reactor, control)
+
+
+def _flush_and_exit(status: int) -> NoReturn:
+    try:
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
