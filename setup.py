@@ -10,37 +10,58 @@ CFLAGS = ["-std=c11", "-Icsrc", *os.environ.get("PYFPM_CFLAGS", "-O2").split()]
 LDFLAGS = os.environ.get("PYFPM_LDFLAGS", "").split()
 
 
-def extension(name: str, source: str | None = None) -> Extension:
-    path = "src/" + name.replace(".", "/") + ".pyx"
+def extension(name: str) -> Extension:
     return Extension(
         name,
-        [source or path, "csrc/fcgi.c"],
+        ["src/" + name.replace(".", "/") + ".pyx", "csrc/fcgi.c"],
         depends=["csrc/fcgi.h"],
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,
     )
 
 
+def compiled(name: str) -> Extension:
+    """A plain Python module on the way of every request, compiled as it is; it runs without that as well."""
+    return Extension(name, ["src/" + name.replace(".", "/") + ".py"], extra_compile_args=CFLAGS)
+
+
+DIRECTIVES = {"language_level": 3, "binding": False}
+# In .pyx, indices are our own and checked where they are made.
+C_LIKE = {"boundscheck": False, "wraparound": False, "initializedcheck": False}
+# An annotation is for type checkers; Cython would refuse a subclass of str where it says str.
+AS_PYTHON = {"annotation_typing": False, "binding": True}
+
 setup(
-    ext_modules=cythonize(
-        [
-            extension("pyfpm.protocol._pairs"),
-            extension("pyfpm.protocol._records"),
-            extension("pyfpm.protocol._server"),
-            extension("pyfpm.protocol._client"),
-            extension("pyfpm.worker._process"),
-            extension("pyfpm.worker._sender"),
-            extension("pyfpm.worker._output"),
-            extension("pyfpm.worker._reactor"),
-        ],
-        include_path=["src"],
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "initializedcheck": False,
-            "binding": False,
-        },
-        build_dir="build/cython",
-    ),
+    ext_modules=[
+        *cythonize(
+            [
+                extension("pyfpm.protocol._pairs"),
+                extension("pyfpm.protocol._records"),
+                extension("pyfpm.protocol._server"),
+                extension("pyfpm.protocol._client"),
+                extension("pyfpm.worker._process"),
+                extension("pyfpm.worker._sender"),
+                extension("pyfpm.worker._output"),
+                extension("pyfpm.worker._reactor"),
+            ],
+            include_path=["src"],
+            compiler_directives=DIRECTIVES | C_LIKE,
+            build_dir="build/cython",
+        ),
+        *cythonize(
+            [
+                compiled("pyfpm.sapi.current"),
+                compiled("pyfpm.sapi.functions"),
+                compiled("pyfpm.sapi.headers"),
+                compiled("pyfpm.sapi.response"),
+                compiled("pyfpm.sapi.script"),
+                compiled("pyfpm.sapi.script_file"),
+                compiled("pyfpm.sapi.superglobals"),
+                compiled("pyfpm.sapi.wsgi"),
+                compiled("pyfpm.worker.inline"),
+            ],
+            compiler_directives=DIRECTIVES | AS_PYTHON,
+            build_dir="build/cython",
+        ),
+    ],
 )
