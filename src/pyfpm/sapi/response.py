@@ -72,7 +72,7 @@ class ScriptResponse:
         if headers is None:
             block += "Content-Type: " + DEFAULT_CONTENT_TYPE + "\r\n"
         else:
-            if not any(name.lower() == "content-type" for name, _ in headers):
+            if not _has_content_type(headers):
                 block += "Content-Type: " + DEFAULT_CONTENT_TYPE + "\r\n"
             for name, value in headers:
                 if value:
@@ -132,9 +132,16 @@ class ScriptResponse:
     def listed(self) -> list[str]:
         headers = self.headers or []
         lines = [f"{name}: {value}" for name, value in headers if value]
-        if not any(name.lower() == "content-type" for name, _ in headers):
+        if not _has_content_type(headers):
             lines.insert(0, "Content-Type: " + DEFAULT_CONTENT_TYPE)
         return lines
+
+
+def _has_content_type(headers: list[tuple[str, str]]) -> bool:
+    for name, _ in headers:
+        if len(name) == 12 and name.lower() == "content-type":
+            return True
+    return False
 
 
 def _phrase(status: int) -> str:

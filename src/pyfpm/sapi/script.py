@@ -22,6 +22,9 @@ from pyfpm.sapi.response import Aborted
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
 from pyfpm.sapi.streams import ScriptStreams
 
+# What a script's namespace is given last, so that all that comes behind it is the script's own.
+LAST_OF_OURS = "__file__"
+
 
 class ScriptAdapter:
     """Runs requests by the file that SCRIPT_FILENAME names.
@@ -69,10 +72,10 @@ class ScriptAdapter:
         module = ModuleType("__main__")
         namespace = module.__dict__
         namespace.update(FUNCTIONS)
-        namespace["__file__"] = script.path
         current.namespace = namespace
         for name in script.superglobals:
             namespace[name] = current.superglobal(name)
+        namespace[LAST_OF_OURS] = script.path
         sys.modules["__main__"] = module
         sys.argv = [script.path]
         self._streams.install()
@@ -140,7 +143,14 @@ class _ProcessState:
 def _clear(namespace: dict[str, Any]) -> None:
     """Let go of the script's data now, not when the collector comes by: files, connections and locks end with the
     request. Functions, classes and modules stay for threads that the script may have left behind."""
-    for name, value in list(namespace.items()):
+    kept = []
+    # A dict gives back its newest first, and ours ends where the script's own names begin.
+    while namespace:
+        name, value = namespace.popitem()
         kind = type(value)
-        if kind is not FunctionType and kind is not ModuleType and kind is not type and name[:2] != "__":
-            del namespace[name]
+        if kind is FunctionType or kind is ModuleType or kind is type:
+            kept.append((name, value))
+        elif name == LAST_OF_OURS:
+            kept.append((name, value))
+            break
+    namespace.update(reversed(kept))

@@ -1,0 +1,14 @@
+from pyfpm.sapi.response cimport ScriptResponse
+
+
+cdef class CurrentRequest:
+    cdef object _body
+    cdef dict _made
+    cdef object _text
+    cdef public dict namespace
+    cdef readonly object output
+    cdef readonly object request
+    cdef readonly ScriptResponse response
+    cdef readonly dict server
+
+    cpdef superglobal(self, name)

@@ -1,0 +1,23 @@
+from pyfpm.sapi.current cimport CurrentRequest
+from pyfpm.sapi.script_file cimport Script, ScriptFiles
+
+
+cdef class ScriptAdapter:
+    cdef ScriptFiles _files
+    cdef object _log
+    cdef bint _display_errors
+    cdef object _streams
+    cdef _ProcessState _process
+
+    cdef _refuse(self, output)
+    cdef _run(self, Script script, CurrentRequest current)
+    cdef _exited(self, end, CurrentRequest current)
+    cdef _failed(self, error, CurrentRequest current)
+
+
+cdef class _ProcessState:
+    cdef list _path
+    cdef dict _environ
+    cdef int _umask
+
+    cdef restore(self, directory)

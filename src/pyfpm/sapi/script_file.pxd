@@ -1,0 +1,15 @@
+cdef class Script:
+    cdef readonly object code
+    cdef readonly str directory
+    cdef readonly object identity
+    cdef readonly str path
+    cdef readonly tuple superglobals
+
+
+cdef class ScriptFiles:
+    cdef tuple _roots
+    cdef tuple _extensions
+    cdef dict _cache
+
+    cpdef Script find(self, server)
+    cdef Script _open(self, path)
