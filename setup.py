@@ -39,6 +39,8 @@ setup(
                 extension("pyfpm.protocol._records"),
                 extension("pyfpm.protocol._server"),
                 extension("pyfpm.protocol._client"),
+                extension("pyfpm.sapi._changes"),
+                extension("pyfpm.sapi._identity"),
                 extension("pyfpm.worker._process"),
                 extension("pyfpm.worker._sender"),
                 extension("pyfpm.worker._output"),

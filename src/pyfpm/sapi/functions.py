@@ -44,7 +44,7 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
     """
     response = current().response
     response.must_be_changeable()
-    status_line = _STATUS_LINE.match(line)
+    status_line = _STATUS_LINE.match(line) if line.startswith("HTTP/") else None
     if status_line:
         response.status = int(status_line[1])
         return
@@ -71,6 +71,8 @@ def header_remove(name: str | None = None) -> None:
         response.headers = []
     else:
         response.remove(name)
+        if name.lower() == "content-type":
+            response.remove_default()
 
 
 def headers_list() -> list[str]:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pyfpm.sapi.headers import header_line
 from pyfpm.sapi.interface import Output
 
-DEFAULT_CONTENT_TYPE = "text/html; charset=UTF-8"
+DEFAULT_CONTENT_TYPE = "Content-Type: text/html; charset=UTF-8\r\n"
 
 # Body bytes that are held back before the headers leave, so that a script may print first and set a header after.
 # Precedent: output_buffering = 4096 in php.ini-production.
@@ -31,7 +31,8 @@ class ScriptResponse:
         self._bodiless = bodiless
         self._held: list[bytes] = []
         self._held_size = 0
-        self.headers: list[tuple[str, str]] | None = None  # None: nothing but the default
+        # (name in lower case, line); None: nothing but the default.
+        self.headers: list[tuple[str, str]] | None = None
         self.status: int | None = None
         self.head_sent = False
         self.sent_at = ""
@@ -69,14 +70,11 @@ class ScriptResponse:
         status = self.status
         block = "" if status is None or status == 200 else f"Status: {status} {_phrase(status)}\r\n"
         headers = self.headers
-        if headers is None:
-            block += "Content-Type: " + DEFAULT_CONTENT_TYPE + "\r\n"
-        else:
-            if not _has_content_type(headers):
-                block += "Content-Type: " + DEFAULT_CONTENT_TYPE + "\r\n"
-            for name, value in headers:
-                if value:
-                    block += header_line(name, value)
+        if headers is None or not _has_content_type(headers):
+            block += DEFAULT_CONTENT_TYPE
+        if headers is not None:
+            for _, line in headers:
+                block += line
         head = (block + "\r\n").encode("utf-8", "surrogateescape")
         if self._bodiless:
             self._send(head)
@@ -112,34 +110,33 @@ class ScriptResponse:
             raise HeadersSentError("the headers are sent already" + where)
 
     def set(self, name: str, value: str, replace: bool) -> None:
-        header_line(name, value)  # raises what is wrong with it
+        """Raises ValueError if it is not a header."""
+        line = header_line(name, value)
+        if replace and self.headers is not None:
+            self.remove(name)
         if self.headers is None:
             self.headers = []
-        if replace:
-            lower = name.lower()
-            self.headers = [each for each in self.headers if each[0].lower() != lower]
-        self.headers.append((name, value))
+        self.headers.append((name.lower(), line))
 
     def remove(self, name: str) -> None:
+        lower = name.lower()
+        self.headers = [header for header in self.headers or [] if header[0] != lower]
+
+    def remove_default(self) -> None:
+        """Not even the default Content-Type is to be sent."""
         if self.headers is None:
             self.headers = []
-        lower = name.lower()
-        self.headers = [each for each in self.headers if each[0].lower() != lower]
-        if lower == "content-type":
-            # An empty value stands for "none, not even the default", as header_remove("Content-Type") means it.
-            self.headers.append((name, ""))
+        self.headers.append(("content-type", ""))
 
     def listed(self) -> list[str]:
         headers = self.headers or []
-        lines = [f"{name}: {value}" for name, value in headers if value]
-        if not _has_content_type(headers):
-            lines.insert(0, "Content-Type: " + DEFAULT_CONTENT_TYPE)
-        return lines
+        lines = [] if _has_content_type(headers) else [DEFAULT_CONTENT_TYPE]
+        return [line[:-2] for line in lines + [line for _, line in headers] if line]
 
 
 def _has_content_type(headers: list[tuple[str, str]]) -> bool:
     for name, _ in headers:
-        if len(name) == 12 and name.lower() == "content-type":
+        if name == "content-type":
             return True
     return False
 

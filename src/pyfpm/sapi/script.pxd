@@ -19,5 +19,6 @@ cdef class _ProcessState:
     cdef list _path
     cdef dict _environ
     cdef int _umask
+    cdef Script _for
 
-    cdef restore(self, directory)
+    cdef restore(self, Script script)

@@ -3,7 +3,8 @@
 Each request gets a fresh ``__main__``. What the process has besides is put back before the next one: working directory,
 environment, umask, the standard streams, sys.argv and sys.path. Imported modules stay, as in any Python process.
 
-Budget of a request above that of WSGI: a stat of the file, a chdir, a umask; one module with its namespace.
+Budget of a request above that of WSGI: a stat of the file and a umask; one module with its namespace. A chdir if
+another script, or this one, has left the directory.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from types import FunctionType, ModuleType
 from typing import Any
 
-from pyfpm.sapi import pages
+from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.current import CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.functions import FUNCTIONS
@@ -79,7 +80,7 @@ class ScriptAdapter:
         sys.modules["__main__"] = module
         sys.argv = [script.path]
         self._streams.install()
-        self._process.restore(script.directory)
+        self._process.restore(script)
         status = 0
         try:
             exec(script.code, namespace)
@@ -122,22 +123,30 @@ class _ProcessState:
 
     def __init__(self) -> None:
         self._path = list(sys.path)
-        # The dict behind os.environ: comparing it costs a tenth of comparing os.environ.
-        self._environ = dict(os.environ._data)  # type: ignore[attr-defined]
+        self._environ = dict(os.environ)
         self._umask = os.umask(0o022)
         os.umask(self._umask)
+        self._for: Script | None = None
+        _changes.watch()
 
-    def restore(self, directory: str) -> None:
+    def restore(self, script: Script) -> None:
         os.umask(self._umask)
-        os.chdir(directory)
-        sys.path[:] = [directory, *self._path]
-        if os.environ._data != self._environ:  # type: ignore[attr-defined]
-            before = {os.fsdecode(name): os.fsdecode(value) for name, value in self._environ.items()}
-            for name in [name for name in os.environ if name not in before]:
+        # Not only when it is another directory: a new file may be in a new directory under the old name.
+        if _changes.take_directory_changed() or script is not self._for:
+            os.chdir(script.directory)
+            _changes.take_directory_changed()
+            self._for = script
+        path = [script.directory]
+        path += self._path
+        if sys.path != path:
+            sys.path[:] = path
+        if _changes.take_environment_changed():
+            for name in [name for name in os.environ if name not in self._environ]:
                 del os.environ[name]
-            for name, value in before.items():
+            for name, value in self._environ.items():
                 if os.environ.get(name) != value:
                     os.environ[name] = value
+            _changes.take_environment_changed()
 
 
 def _clear(namespace: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
 cdef class Script:
+    cdef readonly bytes asked
     cdef readonly object code
     cdef readonly str directory
     cdef readonly object identity

@@ -11,6 +11,7 @@ import stat
 from types import CodeType
 from urllib.parse import unquote
 
+from pyfpm.sapi._identity import FileIdentity
 from pyfpm.sapi.current import SUPERGLOBALS
 
 # Compiled files that a worker keeps. Precedent: opcache.max_accelerated_files = 10000.
@@ -27,9 +28,10 @@ class NotRunnable(Exception):
 class Script:
     """A file that was checked and compiled."""
 
-    __slots__ = ("code", "directory", "identity", "path", "superglobals")
+    __slots__ = ("asked", "code", "directory", "identity", "path", "superglobals")
 
-    def __init__(self, path: str, code: CodeType, identity: tuple[int, ...]) -> None:
+    def __init__(self, asked: bytes, path: str, code: CodeType, identity: FileIdentity) -> None:
+        self.asked = asked
         self.path = path
         self.directory = os.path.dirname(path)
         self.code = code
@@ -63,17 +65,13 @@ class ScriptFiles:
         filename = server.get("SCRIPT_FILENAME", "")
         known = self._cache.get(filename)
         if known is not None:
-            try:
-                if _identity(os.stat(filename)) == known.identity:
-                    return known
-            except OSError:
-                pass  # The look below finds out, and says, what is wrong with it.
+            if known.identity.is_at(known.asked):
+                return known
             del self._cache[filename]
         script = self._open(script_path(filename))
         if len(self._cache) >= CACHE_SIZE:
             del self._cache[next(iter(self._cache))]
-        if script_path(filename) == filename:
-            self._cache[filename] = script
+        self._cache[filename] = script
         return script
 
     def _open(self, path: str) -> Script:
@@ -96,11 +94,11 @@ class ScriptFiles:
         except OSError as error:
             raise NotRunnable(f"{shown}: {_why(raw, error)}") from None
         with open(fd, "rb") as file:
-            info = os.fstat(fd)
+            identity = FileIdentity(fd)
             final = os.readlink(f"/proc/self/fd/{fd}")
             if final != os.fsdecode(raw):
                 shown += f" (really {final!r})"
-            if not stat.S_ISREG(info.st_mode):
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise NotRunnable(f"{shown}: it is not a regular file")
             if not final.endswith(self._extensions):
                 raise NotRunnable(f"{shown}: the extension of the file itself is not one of {' '.join(self._extensions)}")
@@ -108,7 +106,7 @@ class ScriptFiles:
                 how = "a symbolic link leads" if os.path.normpath(path).startswith(self._roots) else "it is"
                 raise NotRunnable(f"{shown}: {how} outside of the document root {' '.join(self._roots)}")
             source = file.read()
-        return Script(final, compile(source, final, "exec", dont_inherit=True), _identity(info))
+        return Script(raw, final, compile(source, final, "exec", dont_inherit=True), identity)
 
 
 def script_path(filename: str) -> str:
@@ -122,11 +120,6 @@ def script_path(filename: str) -> str:
             _, slash, path = path.partition("/")
             return unquote(slash + path.partition("?")[0], "latin-1")
     return filename
-
-
-def _identity(info: os.stat_result) -> tuple[int, ...]:
-    # The change time too: a file that was moved elsewhere keeps all the others.
-    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
 def _why(path: bytes, error: OSError) -> str:

@@ -1,0 +1,8 @@
+def watch() -> None:
+    """Begin to notice changes to the working directory and the environment, for the life of the process."""
+
+def take_directory_changed() -> bool:
+    """Whether the working directory may have been changed since the last call; True at first."""
+
+def take_environment_changed() -> bool:
+    """Whether a variable of the environment was set or deleted since the last call."""

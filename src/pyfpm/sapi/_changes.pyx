@@ -1,0 +1,53 @@
+"""What user code changes of the process, noticed when it does so instead of looked for before every request.
+
+CPython tells audit hooks of each chdir and of each change to the environment (PEP 578). A hook in C costs a comparison
+or two where an event is raised, and nothing elsewhere. Code that goes around Python (a C library that calls chdir) goes
+around this as well.
+"""
+from cpython.object cimport PyObject
+from libc.string cimport strcmp
+
+
+cdef extern from "Python.h":
+    ctypedef int (*Py_AuditHookFunction)(const char *event, PyObject *args, void *data) noexcept
+    int PySys_AddAuditHook(Py_AuditHookFunction hook, void *data) except -1
+
+
+# Set by the hook in whatever thread raises the event, under the GIL; never reset by it.
+cdef bint directory_changed = True
+cdef bint environment_changed = False
+cdef bint watching = False
+
+
+cdef int hook(const char *event, PyObject *args, void *data) noexcept:
+    global directory_changed, environment_changed
+    if event[0] == b"o" and event[1] == b"s":
+        if strcmp(event, "os.chdir") == 0:
+            directory_changed = True
+        elif strcmp(event, "os.putenv") == 0 or strcmp(event, "os.unsetenv") == 0:
+            environment_changed = True
+    return 0
+
+
+def watch():
+    """Begin to notice. A hook cannot be removed again, so only the first call does anything."""
+    global watching
+    if not watching:
+        watching = True
+        PySys_AddAuditHook(hook, NULL)
+
+
+def take_directory_changed():
+    """True if the working directory may have been changed since the last call."""
+    global directory_changed
+    changed = directory_changed
+    directory_changed = False
+    return changed
+
+
+def take_environment_changed():
+    """True if a variable of the environment was set or deleted since the last call."""
+    global environment_changed
+    changed = environment_changed
+    environment_changed = False
+    return changed
