@@ -7,10 +7,7 @@ values are remembered beside their name: SERVER_NAME, GATEWAY_INTERFACE and most
 request, and comparing is cheaper than making them anew. Both caches are one array of fixed size, so a peer that
 invents names can make it useless but not large.
 """
-from cpython.dict cimport PyDict_SetDefault, PyDict_Size
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
-from cpython.unicode cimport PyUnicode_DecodeLatin1
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -25,10 +22,18 @@ from pyfpm.protocol._errors import LocalProtocolError
 
 
 cdef extern from "Python.h":
-    void *PyUnicode_DATA(object text) noexcept
-    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
-    bint PyUnicode_IS_ASCII(object text) noexcept
+    # With pointers, since this is the one loop where Cython's own counting of references shows.
+    void Py_INCREF(PyObject *)
+    void Py_DECREF(PyObject *)
+    void Py_XDECREF(PyObject *)
+    void Py_CLEAR(PyObject *)
+    void *PyUnicode_DATA(PyObject *text) noexcept
+    Py_ssize_t PyUnicode_GET_LENGTH(PyObject *text) noexcept
+    bint PyUnicode_IS_ASCII(PyObject *text) noexcept
     void PyUnicode_InternInPlace(PyObject **text)
+    PyObject *PyUnicode_DecodeLatin1(const char *data, Py_ssize_t length, const char *errors) except NULL
+    PyObject *PyDict_SetDefault(PyObject *dict, PyObject *key, PyObject *default) except NULL
+    Py_ssize_t PyDict_GET_SIZE(PyObject *dict) noexcept
     # Cython's own name for _PyDict_NewPresized where CPython exports it, PyDict_New elsewhere.
     dict __Pyx_PyDict_NewPresized(Py_ssize_t n)
 
@@ -63,40 +68,40 @@ cdef inline size_t slot_of(const uint8_t *name, size_t length) noexcept:
     return ((head * <uint64_t>0x9E3779B97F4A7C15) ^ (tail * <uint64_t>0xC2B2AE3D27D4EB4F) ^ length) >> 54
 
 
-cdef inline bint same(object text, const uint8_t *data, size_t length) noexcept:
+cdef inline bint same(PyObject *text, const uint8_t *data, size_t length) noexcept:
     # For ASCII text only: one byte a character.
     return <size_t>PyUnicode_GET_LENGTH(text) == length and memcmp(PyUnicode_DATA(text), data, length) == 0
 
 
-cdef str name_of(Slot *slot, const uint8_t *data, size_t length):
-    """The name as str, from the slot where it was kept, or new and then kept there if it is of the usual kind."""
-    cdef PyObject *fresh
-    cdef str name
-    if slot.name != NULL and same(<object>slot.name, data, length):
-        return <str>slot.name
+cdef PyObject *name_of(Slot *slot, const uint8_t *data, size_t length) except NULL:
+    """The name as a new reference to a str: what the slot has, or a new one, kept there if it is of the usual kind."""
+    cdef PyObject *name
+    if slot.name != NULL and same(slot.name, data, length):
+        name = slot.name
+        Py_INCREF(name)
+        return name
     name = PyUnicode_DecodeLatin1(<const char *>data, length, NULL)
     if length <= LONGEST_NAME and PyUnicode_IS_ASCII(name):
-        Py_INCREF(name)
-        fresh = <PyObject *>name
-        PyUnicode_InternInPlace(&fresh)
-        name = <str>fresh
+        PyUnicode_InternInPlace(&name)
         Py_XDECREF(slot.name)
-        Py_XDECREF(slot.value)
-        slot.name = fresh
-        slot.value = NULL
+        Py_CLEAR(slot.value)
+        slot.name = name
+        Py_INCREF(name)
     return name
 
 
-cdef str value_of(Slot *slot, const uint8_t *data, size_t length):
-    """The value as str; the one kept in the slot if it is the same."""
-    cdef str value
-    if slot.value != NULL and same(<object>slot.value, data, length):
-        return <str>slot.value
+cdef PyObject *value_of(Slot *slot, const uint8_t *data, size_t length) except NULL:
+    """The value as a new reference to a str; the one kept in the slot if it is the same."""
+    cdef PyObject *value
+    if slot.value != NULL and same(slot.value, data, length):
+        value = slot.value
+        Py_INCREF(value)
+        return value
     value = PyUnicode_DecodeLatin1(<const char *>data, length, NULL)
     if length <= LONGEST_VALUE and PyUnicode_IS_ASCII(value):
-        Py_INCREF(value)
         Py_XDECREF(slot.value)
-        slot.value = <PyObject *>value
+        slot.value = value
+        Py_INCREF(value)
     return value
 
 
@@ -133,11 +138,11 @@ cdef class PairsDecoder:
         cdef size_t step = 0
         cdef fcgi_pair pair
         cdef Slot *slot
-        cdef str name
-        cdef str value
+        cdef PyObject *name
+        cdef PyObject *value
         cdef int got
         cdef size_t room
-        cdef Py_ssize_t distinct
+        cdef Py_ssize_t distinct = PyDict_GET_SIZE(<PyObject *>self.pairs)
         while at < length:
             room = self._max_size - self._size if self._size < self._max_size else 0
             got = fcgi_pair_decode(data + at, length - at, room, &step, &pair)
@@ -153,16 +158,23 @@ cdef class PairsDecoder:
                 return PAIRS_TOO_LARGE
             slot = &cache[slot_of(pair.name, pair.name_length)]
             name = name_of(slot, pair.name, pair.name_length)
-            if slot.name == <PyObject *>name:
-                value = value_of(slot, pair.value, pair.value_length)
-            else:
-                value = PyUnicode_DecodeLatin1(<const char *>pair.value, pair.value_length, NULL)
-            if not PyUnicode_IS_ASCII(value):
-                self.non_ascii = True
-            distinct = PyDict_Size(self.pairs)
-            PyDict_SetDefault(self.pairs, name, value)
-            if PyDict_Size(self.pairs) == distinct and self._merge(name, value):
-                return PAIRS_CONFLICT
+            try:
+                if slot.name == name:
+                    value = value_of(slot, pair.value, pair.value_length)
+                else:
+                    value = PyUnicode_DecodeLatin1(<const char *>pair.value, pair.value_length, NULL)
+                try:
+                    if not PyUnicode_IS_ASCII(value):
+                        self.non_ascii = True
+                    PyDict_SetDefault(<PyObject *>self.pairs, name, value)
+                    if PyDict_GET_SIZE(<PyObject *>self.pairs) > distinct:
+                        distinct += 1
+                    elif self._merge(<str>name, <str>value):
+                        return PAIRS_CONFLICT
+                finally:
+                    Py_DECREF(value)
+            finally:
+                Py_DECREF(name)
         used[0] = at
         return PAIRS_OK
 

@@ -11,4 +11,7 @@ cdef class CurrentRequest:
     cdef readonly ScriptResponse response
     cdef readonly dict server
 
-    cpdef superglobal(self, name)
+    cpdef dict superglobal(self, name)
+
+
+cpdef CurrentRequest current()

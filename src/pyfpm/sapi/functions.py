@@ -52,14 +52,15 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
     if not colon:
         raise ValueError(f"{line!r} is not a header of the form 'Name: value'")
     name = name.strip()
+    lower = name.lower()
     value = value.strip(" \t")
-    if name.lower() == "status":
+    if lower == "status":
         response.status = int(value[:3])
         return
     response.set(name, value, replace)
     if code:
         http_response_code(code)
-    elif name.lower() == "location" and not (response.status == 201 or 300 <= (response.status or 200) < 400):
+    elif lower == "location" and not (response.status == 201 or 300 <= (response.status or 200) < 400):
         response.status = HTTPStatus.FOUND
 
 

@@ -1,4 +1,9 @@
 # Makes a C struct of the class when the module is compiled; the module itself is plain Python.
+cimport cython
+
+from pyfpm.sapi.headers cimport header_line
+
+
 cdef class ScriptResponse:
     cdef object _output
     cdef bint _bodiless
@@ -10,7 +15,14 @@ cdef class ScriptResponse:
     cdef public str sent_at
 
     cpdef write(self, data)
+    @cython.locals(block=str)
     cpdef send_head(self)
+    cpdef set(self, name, value, replace)
+    cpdef remove(self, name)
+    cpdef must_be_changeable(self)
     cpdef end(self)
     cdef _send(self, data)
     cdef _note_sender(self)
+
+
+cdef bint _has_content_type(list headers)

@@ -1,3 +1,9 @@
+cimport cython
+
+from pyfpm.sapi.headers cimport check_value, prefix_of
+
+cdef dict _status_lines
+
 cdef class ErrorStream:
     cdef object _output
 
@@ -12,7 +18,8 @@ cdef class Response:
     cpdef write(self, data)
     cdef write_whole(self, data)
     cpdef finish_head(self, more=*)
-    cdef _block(self, status, headers)
+    @cython.locals(block=str, prefix=str)
+    cdef str _block(self, status, headers)
     cdef send_file(self, wrapper)
 
 
@@ -23,5 +30,9 @@ cdef class WSGIAdapter:
     cdef dict _constant
 
     cdef _send(self, result, Response response)
-    cdef _environ(self, request, output)
+    @cython.locals(environ=dict)
+    cdef dict _environ(self, request, output)
     cdef _fix_path(self, dict environ)
+
+
+cdef str status_line(status)

@@ -21,6 +21,24 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 FILE_BLOCK = 64 * 1024
 
 
+# Applications use a handful of statuses. status: "Status: ...\r\n", or "" for the one that web servers take for granted.
+_status_lines: dict[str, str] = {"200 OK": ""}
+_MOST_STATUS_LINES = 200
+
+
+def status_line(status: str) -> str:
+    """Raises ValueError if it is not a status."""
+    line = _status_lines.get(status)
+    if line is None:
+        if len(status) < 4 or status[3] != " " or not (status.isascii() and status[:3].isdecimal()):
+            raise ValueError(f"the status {status!r} is not of the form '200 OK'")
+        check_value("Status", status)
+        line = f"Status: {status}\r\n"
+        if len(_status_lines) < _MOST_STATUS_LINES:
+            _status_lines[status] = line
+    return line
+
+
 class FileWrapper:
     """``wsgi.file_wrapper``: a file-like object as an iterable; sent by sendfile where it is a regular file."""
 
@@ -92,18 +110,14 @@ class Response:
         return self.write
 
     def _block(self, status: str, headers: list[tuple[str, str]]) -> str:
-        if len(status) < 4 or status[3] != " " or not status[:3].isdecimal():
-            raise ValueError(f"the status {status!r} is not of the form '200 OK'")
-        check_value("Status", status)
+        block = status_line(status)
         self._has_length = False
-        # A web server takes 200 for granted.
-        block = "" if status == "200 OK" else "Status: " + status + "\r\n"
         for name, value in headers:
             prefix = prefix_of(name)
             if not value.isprintable():
                 check_value(name, value)
             if prefix:
-                block += prefix + value + "\r\n"
+                block += f"{prefix}{value}\r\n"
                 if len(name) == 14 and name.lower() == "content-length":
                     self._has_length = True
         return block
@@ -188,9 +202,10 @@ class WSGIAdapter:
             try:
                 self._send(result, response)
             finally:
-                close = getattr(result, "close", None)
-                if close is not None:
-                    close()
+                if type(result) is not list:
+                    close = getattr(result, "close", None)
+                    if close is not None:
+                        close()
         except ConnectionAbortedError:
             return 1  # The visitor left; nothing is wrong with the application.
         except BaseException as error:

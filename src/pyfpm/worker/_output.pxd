@@ -20,6 +20,7 @@ cdef class Output:
     cdef readonly bint started  # something was sent: it can't be taken back
 
     cdef int end(self, uint32_t app_status) except -1
+    cdef int _end(self, uint32_t app_status) except -1
     cdef int _must_be_open(self) except -1
     cdef int _push_staged(self) except -1
     cdef int _push_errors(self) except -1

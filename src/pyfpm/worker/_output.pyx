@@ -148,14 +148,21 @@ cdef class Output:
 
     cdef int end(self, uint32_t app_status) except -1:
         """The answer is complete. Does not wait for the web server: what it doesn't take now stays queued."""
-        cdef uint8_t *buf = self._staging.buf
-        cdef size_t length = 0
-        cdef uint8_t padding
         if self._ended:
             return 0
         self._ended = True
-        if self._sender.broken:
-            return 0
+        if not self._sender.broken:
+            self._end(app_status)
+        # environ leads to us, by wsgi.errors, and our request to environ: end the cycle, so that nothing of a request
+        # waits for the collector.
+        self._request = None
+        self._sender = None
+        return 0
+
+    cdef int _end(self, uint32_t app_status) except -1:
+        cdef uint8_t *buf = self._staging.buf
+        cdef size_t length = 0
+        cdef uint8_t padding
         self._push_errors()
         if self._request.stderr_used:
             self._sender.push(stream_records(FCGI_STDERR, self._request.id, b""))

@@ -1,0 +1,2 @@
+from pyfpm.sapi.current cimport CurrentRequest, current
+from pyfpm.sapi.response cimport ScriptResponse
