@@ -10,19 +10,23 @@ CFLAGS = ["-std=c11", "-Icsrc", *os.environ.get("PYFPM_CFLAGS", "-O2").split()]
 LDFLAGS = os.environ.get("PYFPM_LDFLAGS", "").split()
 
 
-def extension(name: str) -> Extension:
+def extension(name: str, suffix: str = ".pyx", c_sources: tuple[str, ...] = ()) -> Extension:
     return Extension(
         name,
-        ["src/" + name.replace(".", "/") + ".pyx", "csrc/fcgi.c"],
-        depends=["csrc/fcgi.h"],
+        ["src/" + name.replace(".", "/") + suffix, *c_sources],
+        depends=["csrc/fcgi.h"] if c_sources else [],
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,
     )
 
 
+def over_fcgi(name: str) -> Extension:
+    return extension(name, c_sources=("csrc/fcgi.c",))
+
+
 def compiled(name: str) -> Extension:
     """A plain Python module on the way of every request, compiled as it is; it runs without that as well."""
-    return Extension(name, ["src/" + name.replace(".", "/") + ".py"], extra_compile_args=CFLAGS)
+    return extension(name, ".py")
 
 
 DIRECTIVES = {"language_level": 3, "binding": False}
@@ -35,15 +39,15 @@ setup(
     ext_modules=[
         *cythonize(
             [
-                extension("pyfpm.protocol._pairs"),
-                extension("pyfpm.protocol._records"),
-                extension("pyfpm.protocol._server"),
-                extension("pyfpm.protocol._client"),
+                over_fcgi("pyfpm.protocol._pairs"),
+                over_fcgi("pyfpm.protocol._records"),
+                over_fcgi("pyfpm.protocol._server"),
+                over_fcgi("pyfpm.protocol._client"),
                 extension("pyfpm.sapi._changes"),
                 extension("pyfpm.sapi._identity"),
                 extension("pyfpm.worker._process"),
-                extension("pyfpm.worker._sender"),
-                extension("pyfpm.worker._output"),
+                over_fcgi("pyfpm.worker._sender"),
+                over_fcgi("pyfpm.worker._output"),
                 extension("pyfpm.worker._reactor"),
             ],
             include_path=["src"],
