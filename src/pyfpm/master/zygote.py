@@ -39,7 +39,8 @@ class Zygote:
         with theirs:
             pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-m", "pyfpm.worker.zygote"],
+                # -P: a module of the user's that lies where we were started must not stand in for one of Python's.
+                [sys.executable, "-P", "-m", "pyfpm.worker.zygote"],
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

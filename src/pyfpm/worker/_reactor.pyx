@@ -26,7 +26,7 @@ from pyfpm.protocol._server cimport *
 from pyfpm.worker._output cimport Output, Staging, open_output
 from pyfpm.worker._sender cimport Sender
 
-import socket
+import os
 
 from pyfpm.protocol import RemoteProtocolError
 from pyfpm.worker.body import Body
@@ -88,6 +88,7 @@ cdef enum:
     ACCEPT_IN_A_ROW = 32        # then connections that are ready get their turn
     READ_WHILE_QUEUED = 65536   # with more than this waiting to be sent, a connection's requests wait as well
     LINGER_S = 5                # for the web server to take our last words and hang up
+    MOST_QUEUED = 4096          # connections in a listen queue; the kernel's own bound
     STOPPING_S = 1              # for the first request of a connection that came just before we stop
 
     # What one drain may take before trio gets its turn: requests, and seconds below.
@@ -129,7 +130,12 @@ cdef class Reactor:
     cdef Limits _limits
     cdef Budget _budget
     cdef dict _budgets          # address: [Budget, connections]
+    cdef int _max_connections
+    cdef size_t _max_queued
+    cdef size_t _post_max_size
+    cdef double _send_timeout_s
     cdef double _now
+    cdef double _started        # of this drain
     cdef bint _accepting
     cdef bint _stopping
     cdef readonly int connections
@@ -144,6 +150,10 @@ cdef class Reactor:
         self._run = run
         self._refuse = refuse
         self._settings = settings
+        self._max_connections = settings.max_connections
+        self._max_queued = settings.max_queued
+        self._post_max_size = settings.post_max_size
+        self._send_timeout_s = settings.send_timeout_s
         self._log = log
         self._limits = Limits(
             max_requests=settings.max_requests,
@@ -187,7 +197,12 @@ cdef class Reactor:
 
     def stop(self):
         """Take what is in the listen queues already, then no more; end kept connections as they get idle."""
-        self._accept_rest()
+        cdef int most
+        for fd in self._listeners:
+            # Bounded, since a web server that keeps on connecting must not keep us from stopping.
+            most = MOST_QUEUED
+            while most > 0 and self._accept_one(fd):
+                most -= 1
         self._watch_listeners(False)
         self._listeners.clear()
         self._stopping = True
@@ -204,23 +219,24 @@ cdef class Reactor:
         cdef int fd
         cdef int patience = 0
         cdef uint64_t before = self.requests
-        cdef double start
-        self._now = start = coarse_now()
+        self._now = self._started = coarse_now()
         while True:
             with nogil:  # touches nothing but events, which is on this stack
                 n = epoll_wait(self._epoll, events, EVENTS, patience)
             if n <= 0:
                 return False
             for i in range(n):
+                if self._now - self._started > SHARE_S:
+                    return True  # what is left is told again
                 fd = events[i].data.fd
                 # One that was closed earlier in this round is not there any more; a new one that got its number
                 # just finds nothing to read.
                 if fd < self._by_fd_size and self._by_fd[fd] != NULL:
                     self._ready(<Connection>self._by_fd[fd], events[i].events)
                 elif fd in self._listeners:
-                    self._accept(fd, ACCEPT_IN_A_ROW)
+                    self._accept(fd)
             self._now = coarse_now()
-            if self.requests - before >= SHARE or self._now - start > SHARE_S:
+            if self.requests - before >= SHARE or self._now - self._started > SHARE_S:
                 return True
             # Where one request came the next is near, and waiting for it here is much cheaper than in trio. A signal
             # ends the wait, so trio misses nothing but a millisecond.
@@ -240,7 +256,7 @@ cdef class Reactor:
             elif self._stopping and not connection.used and not connection.protocol.has_live():
                 limit = STOPPING_S
             elif connection.pending():
-                limit = self._settings.send_timeout_s
+                limit = self._send_timeout_s
             elif connection.used and not connection.protocol.has_live():
                 limit = self._settings.keepalive_timeout_s
             else:
@@ -261,40 +277,38 @@ cdef class Reactor:
 
     # -- connections come and go --------------------------------------------------------------------------------------
 
-    cdef int _accept(self, int listener, int most) except -1:
-        cdef sockaddr_storage address
-        cdef socklen_t length
-        cdef int fd
-        cdef Connection connection
-        while most > 0:
-            most -= 1
-            if self.connections >= self._settings_max_connections():
-                self._watch_listeners(False)
+    cdef int _accept(self, int listener) except -1:
+        """Take connections one after the other, each with its first request if that is there."""
+        cdef int most = ACCEPT_IN_A_ROW
+        while most > 0 and self._now - self._started <= SHARE_S:
+            if not self._accept_one(listener):
                 return 0
-            length = sizeof(address)
-            fd = accept4(listener, <sockaddr *>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
-            if fd < 0:
-                if errno == EAGAIN:
-                    return 0
-                if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
-                    # Level-triggered, so it would be told again and again: look away until the next sweep. The
-                    # connection waits in the listen queue, where other workers see it.
-                    self._log("WARNING", f"cannot accept a connection: {errno_text(errno)}")
-                    self._watch_listeners(False)
-                    return 0
-                continue  # ECONNABORTED and network errors are the connection's own [accept(2)]
-            connection = self._open(fd, &address)
-            self._readable(connection)
-            self._settle(connection)
+            most -= 1
         return 0
 
-    cdef int _settings_max_connections(self) except -1:
-        return self._settings.max_connections
-
-    cdef _accept_rest(self):
-        for fd in self._listeners:
-            # Bounded, since a web server that keeps on connecting must not keep us from stopping.
-            self._accept(fd, 4096)
+    cdef bint _accept_one(self, int listener) except -1:
+        """False if there is none to be had."""
+        cdef sockaddr_storage address
+        cdef socklen_t length = sizeof(address)
+        cdef int fd
+        cdef Connection connection
+        if self.connections >= self._max_connections:
+            self._watch_listeners(False)
+            return False
+        fd = accept4(listener, <sockaddr *>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                # Level-triggered, so it would be told again and again: look away until a connection ends, or the next
+                # sweep. Meanwhile it waits in the listen queue, where other workers see it.
+                self._log("WARNING", f"cannot accept a connection: {os.strerror(errno)}")
+                self._watch_listeners(False)
+                return False
+            # Anything else but an empty queue is that connection's own failure [accept(2)].
+            return errno != EAGAIN
+        connection = self._open(fd, &address)
+        self._readable(connection)
+        self._settle(connection)
+        return True
 
     cdef Connection _open(self, int fd, sockaddr_storage *address):
         cdef Connection connection = Connection.__new__(Connection)
@@ -305,7 +319,7 @@ cdef class Reactor:
         connection.fd = fd
         connection.protocol = ServerConnection.__new__(ServerConnection, self._limits, budget)
         connection.last_active = self._now
-        connection.send_timeout_s = self._settings.send_timeout_s
+        connection.send_timeout_s = self._send_timeout_s
         if fd >= self._by_fd_size:
             self._grow(fd)
         Py_INCREF(connection)
@@ -355,6 +369,8 @@ cdef class Reactor:
         self._by_fd[fd] = NULL
         self.connections -= 1
         Py_DECREF(connection)
+        if not self._accepting and not self._stopping:
+            self._watch_listeners(True)  # there is room again
         return 0
 
     cdef list _all(self):
@@ -392,7 +408,7 @@ cdef class Reactor:
             event.data.fd = connection.fd
             if epoll_ctl(self._epoll, EPOLL_CTL_MOD if connection.interest else EPOLL_CTL_ADD,
                          connection.fd, &event) < 0:
-                self._log("ERROR", f"cannot watch a connection: {errno_text(errno)}")
+                self._log("ERROR", f"cannot watch a connection: {os.strerror(errno)}")
                 return self._close(connection)
             connection.interest = interest
         return 0
@@ -462,6 +478,8 @@ cdef class Reactor:
             self._handle(connection, protocol.request, step)
             if connection.fd < 0 or connection.broken:
                 return 0
+            if connection.closing and not protocol.has_live():
+                return 0  # without KEEP_CONN one request is all there is
             if length and connection.queued > READ_WHILE_QUEUED:
                 connection.unread = data[:length]
                 return 0
@@ -490,7 +508,7 @@ cdef class Reactor:
         return 0
 
     cdef int _execute(self, Connection connection, Request request) except -1:
-        cdef Output output = open_output(connection, request, self._staging, self._settings.max_queued)
+        cdef Output output = open_output(connection, request, self._staging, self._max_queued)
         cdef int app_status = 0
         self.requests += 1
         if request.stdin is not None:
@@ -504,6 +522,7 @@ cdef class Reactor:
         finally:
             # Whatever happened: the web server gets an end, and the next request a clean table.
             output.end(app_status & 0xffffffff)
+            self._now = coarse_now()
             connection.used = True
             connection.last_active = self._now
             self._forget(connection, request)
@@ -524,9 +543,9 @@ cdef class Reactor:
     cdef int _check_length(self, Connection connection, Request request) except -1:
         """Refuse a body that is announced as too large before it has come."""
         cdef str announced
-        if self._settings.post_max_size:
+        if self._post_max_size:
             announced = request.params.get("CONTENT_LENGTH", "")
-            if announced.isdecimal() and int(announced[:20]) > self._settings.post_max_size:
+            if announced.isdecimal() and int(announced[:20]) > self._post_max_size:
                 self._too_large(connection, request)
         return 0
 
@@ -540,7 +559,7 @@ cdef class Reactor:
                 request.stdin = body
             else:
                 request.data = body
-        if self._settings.post_max_size and body.size + len(data) > self._settings.post_max_size:
+        if self._post_max_size and body.size + len(data) > self._post_max_size:
             return self._too_large(connection, request)
         if not body.in_file and not protocol.charge(request, len(data)):
             return self._answer_refused(connection, request, 503, "too much memory in unfinished requests")
@@ -554,11 +573,11 @@ cdef class Reactor:
 
     cdef int _too_large(self, Connection connection, Request request) except -1:
         return self._answer_refused(
-            connection, request, 413, f"the body is larger than post_max_size, {self._settings.post_max_size} bytes")
+            connection, request, 413, f"the body is larger than post_max_size, {self._post_max_size} bytes")
 
     cdef int _answer_refused(self, Connection connection, Request request, int status, str reason) except -1:
         """Answer at once; END_REQUEST follows when the rest of the request has come."""
-        cdef Output output = open_output(connection, request, self._staging, self._settings.max_queued)
+        cdef Output output = open_output(connection, request, self._staging, self._max_queued)
         cdef bint live = connection.protocol.find(request.id) is request
         cdef bint complete = True
         if live:
@@ -618,8 +637,3 @@ cdef bytes peer_of(sockaddr_storage *address):
     if address.ss_family == AF_INET:
         return (<uint8_t *>&(<sockaddr_in *>address).sin_addr)[:4]
     return (<uint8_t *>&(<sockaddr_in6 *>address).sin6_addr)[:16]
-
-
-cdef str errno_text(int number):
-    import os
-    return os.strerror(number)

@@ -83,8 +83,9 @@ def _become(program: Program) -> None:
         os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
     if program.chdir is not None:
         os.chdir(program.chdir)
-    # As "python -m" would: the application is looked for where we are.
-    sys.path[0:1] = [os.getcwd()]
+    if program.app is not None:
+        # As "python -m" would: the application is looked for where we are. A script brings its own directory.
+        sys.path.insert(0, os.getcwd())
 
 
 def _adapter(program: Program) -> Adapter:
