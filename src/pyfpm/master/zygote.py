@@ -9,7 +9,7 @@ import sys
 
 import trio
 
-from pyfpm.worker.zygote import CONTROL_FD, LONGEST_MESSAGE
+from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE
 
 # Signals that we handle or ignore, and a new program must find as it would from a shell.
 _DEFAULT = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)

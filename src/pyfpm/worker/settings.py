@@ -6,6 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# The zygote finds its control socket here; what is said on it is at most so long.
+CONTROL_FD = 3
+LONGEST_MESSAGE = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

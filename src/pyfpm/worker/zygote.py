@@ -37,10 +37,8 @@ from pyfpm.worker._process import die_with_parent
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker.inline import Adapter, InlineExecutor
 from pyfpm.worker.serve import serve
-from pyfpm.worker.settings import Program, Settings, from_json
+from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE, Program, Settings, from_json
 
-CONTROL_FD = 3
-LONGEST_MESSAGE = 64 * 1024
 MOST_LISTENERS = 64
 
 
