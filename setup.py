@@ -48,6 +48,7 @@ setup(
                 extension("pyfpm.worker._process"),
                 over_fcgi("pyfpm.worker._sender"),
                 over_fcgi("pyfpm.worker._output"),
+                extension("pyfpm.worker._connection"),
                 extension("pyfpm.worker._reactor"),
             ],
             include_path=["src"],

@@ -1,0 +1,58 @@
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from pyfpm.protocol._server cimport Budget, Limits, Request, ServerConnection, Step
+from pyfpm.worker._output cimport Staging
+from pyfpm.worker._sender cimport Sender
+
+
+cdef class Service:
+    """What the connections of a worker have in common: who runs their requests, within which limits."""
+    cdef object run             # the executor: (request, output) -> application status
+    cdef object refuse          # (request, status, reason, output): writes the answer to a request that does not run
+    cdef object log             # (level, message)
+    cdef Limits limits
+    cdef Staging staging
+    cdef size_t max_queued
+    cdef size_t post_max_size
+    cdef size_t spool_threshold
+    cdef object spool_directory
+    cdef double now             # the coarse clock when it was last looked at
+    cdef uint64_t requests      # that were run
+    cdef uint64_t aborted       # that were not, because the web server gave them up
+
+
+cdef class Connection(Sender):
+    cdef Service service
+    cdef ServerConnection protocol
+    cdef object peer            # what the reactor knows the other end by; None for a unix socket
+    cdef uint32_t interest      # what epoll watches for; 0: it does not know us
+    cdef double last_active
+    cdef bint closing           # to be closed once everything is sent and nothing is live
+    cdef bint lingering         # what comes is thrown away, until the web server hangs up
+    cdef bint used              # a request was answered here: it is a kept connection now
+    cdef bytes unread           # input that waits until output has gone
+
+    cdef int receive(self, const uint8_t *data, size_t length) except -1
+    cdef int catch_up(self) except -1
+    cdef int peer_closed(self) except -1
+    cdef int abandon(self) except -1
+    cdef int shut(self) except -1
+    cdef int _handle(self, Request request, Step step) except -1
+    cdef int _execute(self, Request request) except -1
+    cdef int _forget(self, Request request) except -1
+    cdef int _check_length(self, Request request) except -1
+    cdef int _collect(self, Request request, bint is_stdin) except -1
+    cdef int _answer_refused(self, Request request, int status, str reason) except -1
+    cdef int _end_refused(self, Request request) except -1
+    cdef int _over(self, Request request) except -1
+    cdef int _abort(self, Request request) except -1
+    cdef int _hang_up(self, error) except -1
+
+
+cdef Connection open_connection(Service service, int fd, Budget budget)
+cdef double coarse_now() noexcept nogil
+
+cdef enum:
+    # With more than this waiting to be sent, in bytes, a connection's next requests wait as well. Not with less: a web
+    # server may write all it has before it reads our answer, so we must not stop reading too early.
+    READ_WHILE_QUEUED = 65536
