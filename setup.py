@@ -63,6 +63,7 @@ setup(
                 compiled("pyfpm.sapi.response"),
                 compiled("pyfpm.sapi.script"),
                 compiled("pyfpm.sapi.script_file"),
+                compiled("pyfpm.sapi.streams"),
                 compiled("pyfpm.sapi.superglobals"),
                 compiled("pyfpm.sapi.wsgi"),
                 compiled("pyfpm.worker.inline"),

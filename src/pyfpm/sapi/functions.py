@@ -11,6 +11,13 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from pyfpm.sapi.current import current
+from pyfpm.sapi.headers import header_line
+
+# Headers that scripts set in the same words each time, taken apart once: the argument of header(): (name in lower case,
+# line). Those that act on the status are not among them.
+_known_headers: dict[str, tuple[str, str]] = {}
+MOST_KNOWN = 500
+LONGEST_KNOWN = 100
 
 _STATUS_LINE = re.compile(r"HTTP/\S+\s+(\d{3})\b")
 
@@ -22,6 +29,13 @@ def echo(*parts: Any) -> None:
     None is nothing, and anything else is shown as ``str`` shows it.
     """
     response = current().response
+    try:
+        text = "".join(parts)
+    except TypeError:
+        pass  # not all of them are str
+    else:
+        response.write(text.encode("utf-8", "surrogateescape"))
+        return
     for part in parts:
         if isinstance(part, str):
             response.write(part.encode("utf-8", "surrogateescape"))
@@ -44,6 +58,10 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
     """
     response = current().response
     response.must_be_changeable()
+    known = _known_headers.get(line)
+    if known is not None and not code:
+        response.add(known, replace)
+        return
     status_line = _STATUS_LINE.match(line) if line.startswith("HTTP/") else None
     if status_line:
         response.status = int(status_line[1])
@@ -57,10 +75,14 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
     if lower == "status":
         response.status = int(value[:3])
         return
-    response.set(name, value, replace)
+    field = (lower, header_line(name, value))
+    response.add(field, replace)
     if code:
         http_response_code(code)
-    elif lower == "location" and not (response.status == 201 or 300 <= (response.status or 200) < 400):
+    elif lower != "location":
+        if len(line) <= LONGEST_KNOWN and len(_known_headers) < MOST_KNOWN:
+            _known_headers[line] = field
+    elif not (response.status == 201 or 300 <= (response.status or 200) < 400):
         response.status = HTTPStatus.FOUND
 
 

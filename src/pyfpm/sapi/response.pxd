@@ -1,8 +1,6 @@
 # Makes a C struct of the class when the module is compiled; the module itself is plain Python.
 cimport cython
 
-from pyfpm.sapi.headers cimport header_line
-
 
 cdef class ScriptResponse:
     cdef object _output
@@ -17,7 +15,7 @@ cdef class ScriptResponse:
     cpdef write(self, data)
     @cython.locals(block=str)
     cpdef send_head(self)
-    cpdef set(self, name, value, replace)
+    cpdef add(self, tuple field, bint replace)
     cpdef remove(self, name)
     cpdef must_be_changeable(self)
     cpdef end(self)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from http import HTTPStatus
 
-from pyfpm.sapi.headers import header_line
 from pyfpm.sapi.interface import Output
 
 DEFAULT_CONTENT_TYPE = "Content-Type: text/html; charset=UTF-8\r\n"
@@ -109,14 +108,13 @@ class ScriptResponse:
             where = f" (output started at {self.sent_at})" if self.sent_at else ""
             raise HeadersSentError("the headers are sent already" + where)
 
-    def set(self, name: str, value: str, replace: bool) -> None:
-        """Raises ValueError if it is not a header."""
-        line = header_line(name, value)
+    def add(self, field: tuple[str, str], replace: bool) -> None:
+        """Add a header: its name in lower case, and its line."""
         if replace and self.headers is not None:
-            self.remove(name)
+            self.remove(field[0])
         if self.headers is None:
             self.headers = []
-        self.headers.append((name.lower(), line))
+        self.headers.append(field)
 
     def remove(self, name: str) -> None:
         lower = name.lower()
