@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import trio
 
 from pyfpm.master.children import Children, describe_end
-from pyfpm.master.zygote import Zygote, ZygoteError
+from pyfpm.master.zygote import ForkError, Zygote, ZygoteError
 from pyfpm.observe.log import Log
 
 # A worker that ends this soon after its start did not get anywhere, and the next one may do the same.
@@ -43,6 +43,7 @@ class Pool:
         self._children = children
         self._log = Log(name)
         self._stopping = False
+        self._zygote: Zygote | None = None
         self._empty = trio.Event()
         self._in_a_row = 0
         self._ready = trio.Event()
@@ -65,8 +66,12 @@ class Pool:
         """One place in the pool: a worker, and when that ends, the next."""
         while not self._stopping:
             zygote = self._zygote
+            assert zygote is not None  # start() has made it
             try:
                 pid, control = await zygote.fork()
+            except ForkError as error:
+                await self._brake(f"no worker could be started ({error})")
+                continue
             except ZygoteError as error:
                 if not self._stopping:
                     await self._replace_zygote(zygote, error)
@@ -86,7 +91,10 @@ class Pool:
         async with self._replacing:
             if self._zygote is not lost:
                 return  # another place in the pool has done it
-            self._log("WARNING", f"{error}; starting another")
+            if lost.has_forked:
+                self._log("WARNING", f"{error}; starting another")
+            else:
+                await self._brake(f"{error} before it started any worker")
             try:
                 self._zygote = await Zygote.start(self._orders, self._listeners)
                 lost.close()
@@ -110,14 +118,22 @@ class Pool:
         if worker.ready and trio.current_time() - worker.started > TOO_SOON_S:
             self._in_a_row = 0
             return
-        pause = min(FIRST_PAUSE_S * 2**self._in_a_row, LONGEST_PAUSE_S)
-        self._in_a_row += 1
-        self._log("WARNING", f"a worker ended as soon as it had started, the next one starts in {pause:.1f} seconds")
+        await self._brake("a worker ended as soon as it had started")
+
+    async def _brake(self, what: str) -> None:
+        """Wait before the next attempt, the longer the more of them have failed in a row."""
+        pause = FIRST_PAUSE_S * 2**self._in_a_row
+        if pause < LONGEST_PAUSE_S:
+            self._in_a_row += 1  # no further: a power that is let grow for hours is too large for a float
+        pause = min(pause, LONGEST_PAUSE_S)
+        self._log("WARNING", f"{what}, the next one starts in {pause:.1f} seconds")
         await trio.sleep(pause)
 
     async def stop(self) -> None:
         """Ask all workers to finish what they have begun; return when they have."""
         self._stopping = True
+        if self._zygote is None:
+            return  # it is still being started, and whoever waits for that is cancelled next
         self._zygote.close()
         for worker in self.workers:
             if worker.ready:

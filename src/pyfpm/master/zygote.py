@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 import trio
 
@@ -19,12 +20,19 @@ class ZygoteError(Exception):
     """The application cannot be started; the message is the reason as text, maybe a traceback."""
 
 
+class ForkError(Exception):
+    """There is no worker this time; the zygote is well."""
+
+
 class Zygote:
     """A running zygote. Closing it ends the process; its workers go on."""
 
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
+        self.has_forked = False
         self._control = control
+        # Not reaped yet, so the number is still its own; from here on the descriptor stands for the process.
+        self._pidfd = os.pidfd_open(pid)
         # One order at a time: the answers do not say to which they belong.
         self._lock = trio.Lock()
 
@@ -48,14 +56,17 @@ class Zygote:
                 ],
                 setsigdef=_DEFAULT,
             )
-        socket.send_fds(ours, [orders], [listener.fileno() for listener in listeners])
-        ours.setblocking(False)
         zygote = cls(pid, ours)
-        answer = await zygote._hear()
-        if answer != b"ready":
-            zygote.close()
-            reason = answer.removeprefix(b"failed ").decode("utf-8", "replace")
-            raise ZygoteError(reason or "the process that loads the application ended without a word")
+        try:
+            socket.send_fds(ours, [orders], [listener.fileno() for listener in listeners])
+            ours.setblocking(False)
+            answer = await zygote._hear()
+            if answer != b"ready":
+                raise ZygoteError(_text(answer) or "the process that loads the application ended without a word")
+        except BaseException:
+            # Cancelled, maybe, because nobody wants to wait for it any longer: it does not listen while it imports.
+            zygote.kill()
+            raise
         return zygote
 
     async def fork(self) -> tuple[int, trio.socket.SocketType]:
@@ -63,6 +74,7 @@ class Zygote:
 
         Raises:
           ZygoteError: the zygote is gone.
+          ForkError: it could not fork; it may later.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         async with self._lock:
@@ -75,7 +87,10 @@ class Zygote:
             answer = await self._hear()
         if not answer.startswith(b"forked "):
             ours.close()
-            raise ZygoteError("the zygote is gone")
+            if not answer:
+                raise ZygoteError("the zygote is gone")
+            raise ForkError(_text(answer))
+        self.has_forked = True
         return int(answer[7:]), trio.socket.from_stdlib_socket(ours)
 
     async def _hear(self) -> bytes:
@@ -89,3 +104,14 @@ class Zygote:
         if self._control.fileno() >= 0:
             trio.lowlevel.notify_closing(self._control)
             self._control.close()
+            os.close(self._pidfd)
+
+    def kill(self) -> None:
+        if self._control.fileno() >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self.close()
+
+
+def _text(answer: bytes) -> str:
+    return answer.removeprefix(b"failed ").decode("utf-8", "replace")

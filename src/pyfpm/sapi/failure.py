@@ -24,7 +24,9 @@ def describe(error: BaseException) -> str:
 
 
 def _is_ours(frame: TracebackType) -> bool:
-    return str(frame.tb_frame.f_globals.get("__name__", "")).startswith("pyfpm.")
+    # By package, since the zygote's own name is __main__. What imports on our behalf is of no more use to the reader.
+    package = str(frame.tb_frame.f_globals.get("__package__", ""))
+    return package.startswith("pyfpm.") or package == "importlib"
 
 
 def report(output: Output, log: Log, error: BaseException, uri: str, *, display: bool = False) -> None:

@@ -8,11 +8,13 @@ A worker is forked twice: the process in between ends at once, which makes the w
 subreaper). So the master waits for its workers itself, and the zygote has nothing to wait for but orders.
 
 Control socket (SOCK_SEQPACKET, one message each): the master sends what to run with the listeners, then ``fork`` with
-the socket for the new worker; the zygote answers ``ready``, ``failed TEXT``, ``forked PID``. Its end ends the zygote.
+the socket for the new worker; the zygote answers ``ready``, ``forked PID``, or ``failed TEXT`` to either. Its end ends
+the zygote.
 """
 
 from __future__ import annotations
 
+import errno
 import gc
 import grp
 import os
@@ -20,6 +22,7 @@ import pwd
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import setproctitle
@@ -40,6 +43,11 @@ from pyfpm.worker.serve import serve
 from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE, Program, Settings, from_json
 
 MOST_LISTENERS = 64
+NO_SIGNAL = 0
+
+# sysexits.h
+EX_SOFTWARE = 70
+EX_OSERR = 71
 
 
 def main() -> None:
@@ -56,19 +64,43 @@ def main() -> None:
     setproctitle.setproctitle(f"pyfpm: pool {program.pool} zygote")
     try:
         _become(program)
-        adapter = _adapter(program)
-    except BaseException as error:
-        reason = str(error) if isinstance(error, (LoadError, LookupError, OSError)) else describe(error)
-        control.send(b"failed " + reason.encode("utf-8", "backslashreplace")[: LONGEST_MESSAGE - 64])
+    except (LookupError, OSError) as error:
+        return _fail(control, str(error))
+    # While we import we do not listen to the master, so its end has to reach us in another way. Only now: becoming
+    # another user makes the kernel forget it.
+    die_with_parent(signal.SIGKILL)
+    if _has_ended(control):
         return
+    try:
+        adapter = _adapter(program)
+    except LoadError as error:
+        return _fail(control, str(error))
+    except BaseException as error:
+        return _fail(control, describe(error))
+    die_with_parent(NO_SIGNAL)
     gc.collect()
     gc.freeze()
-    control.send(b"ready")
-    while True:
-        message, fds, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, 1)
-        if not message:
-            return
-        _fork(control, fds[0], listeners, adapter, program, settings)
+    try:
+        control.send(b"ready")
+        while True:
+            message, fds, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, 1)
+            if not message:
+                return
+            _fork(control, fds[0], listeners, adapter, program, settings)
+    except ConnectionError:
+        return  # the master ended while we were at it
+
+
+def _fail(control: socket.socket, reason: str) -> None:
+    with suppress(ConnectionError):
+        control.send(b"failed " + reason.encode("utf-8", "backslashreplace")[: LONGEST_MESSAGE - 64])
+
+
+def _has_ended(control: socket.socket) -> bool:
+    try:
+        return not control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 def _become(program: Program) -> None:
@@ -104,15 +136,25 @@ def _fork(
     program: Program,
     settings: Settings,
 ) -> None:
-    between = os.fork()
+    try:
+        between = os.fork()
+    except OSError as error:
+        os.close(worker_fd)
+        return _fail(control, f"cannot fork: {error.strerror}")
     if between:
         os.close(worker_fd)
-        os.waitpid(between, 0)
+        _, wait_status = os.waitpid(between, 0)
+        if wait_status:
+            # It did not get to say so itself, and the master waits for a word.
+            _fail(control, f"cannot fork: {os.strerror(errno.EAGAIN)}")
         return
-    status = 70  # EX_SOFTWARE, unless we get to the end
+    status = EX_SOFTWARE  # unless we get to the end
     between = os.getpid()
     try:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            _flush_and_exit(EX_OSERR)
         if pid:
             control.send(b"forked %d" % pid)
             status = 0

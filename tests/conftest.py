@@ -1,0 +1,41 @@
+"""Fixtures that tests of several kinds share; the verbs behind them are in ``support``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from support.server import Server
+
+# CI installs every server, and there a test that could not find one has failed.
+REQUIRE_SERVERS = os.environ.get("PYFPM_TEST_REQUIRE_SERVERS") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "big: moves a gigabyte; leave these out with -m 'not big'")
+
+
+@pytest.fixture
+def pyfpm() -> Iterator[Callable[..., Server]]:
+    """Starts ``pyfpm`` with the given arguments. It is stopped at the end of the test, and must leave nothing behind."""
+    started: list[Server] = []
+
+    def start(*arguments: str, wait: bool = True, **options: Any) -> Server:
+        server = Server(*arguments, **options)
+        started.append(server)
+        if wait:
+            server.wait_until_ready()
+        return server
+
+    yield start
+    failures = []
+    for server in reversed(started):
+        try:
+            server.discard()
+        except AssertionError as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]

@@ -1,0 +1,1 @@
+"""Small verbs that the tests are told in. Nothing here asserts a claim about pyfpm, except that it leaves nothing behind."""
