@@ -8,7 +8,6 @@ import socket
 from contextlib import suppress
 from dataclasses import fields
 
-import setproctitle
 import trio
 
 from pyfpm.config import PoolConfig
@@ -17,6 +16,7 @@ from pyfpm.master.children import Children
 from pyfpm.master.pool import Pool
 from pyfpm.master.zygote import ZygoteError
 from pyfpm.observe.log import Log
+from pyfpm.observe.title import set_title
 from pyfpm.worker._process import adopt_orphans
 from pyfpm.worker.settings import Program, Settings, to_json
 
@@ -28,7 +28,7 @@ def run(config: PoolConfig) -> int:
     """Serve until told to stop. Returns the exit status: 0 after a clean end, 78 if it could not start."""
     log = Log()
     adopt_orphans()
-    setproctitle.setproctitle("pyfpm: master process")
+    set_title("master process")
     bound: list[tuple[socket.socket, os.stat_result | None]] = []
     try:
         for address in config.listen:

@@ -25,10 +25,10 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-import setproctitle
 import trio
 
 from pyfpm.observe.log import Log
+from pyfpm.observe.title import set_title
 from pyfpm.sapi import pages
 from pyfpm.sapi.failure import describe
 from pyfpm.sapi.interface import Output, Request
@@ -61,7 +61,7 @@ def main() -> None:
         return
     program, settings = from_json(message)
     listeners = [socket.socket(fileno=fd) for fd in fds]
-    setproctitle.setproctitle(f"pyfpm: pool {program.pool} zygote")
+    set_title(f"pool {program.pool} zygote")
     try:
         _become(program)
     except (LookupError, OSError) as error:
@@ -177,7 +177,7 @@ def _work(
     settings: Settings,
     between: int,
 ) -> None:
-    setproctitle.setproctitle(f"pyfpm: pool {program.pool}")
+    set_title(f"pool {program.pool}")
     # Should a request hold us while the master is killed, the kernel ends us. Only the master itself counts: the
     # process in between may still be there.
     while os.getppid() == between:
