@@ -36,6 +36,8 @@ C_LIKE = {"boundscheck": False, "wraparound": False, "initializedcheck": False}
 AS_PYTHON = {"annotation_typing": False, "binding": True}
 
 setup(
+    # Each extension is a file of its own for the compiler, so that many can be compiled at once.
+    options={"build_ext": {"parallel": os.cpu_count()}},
     ext_modules=[
         *cythonize(
             [
