@@ -7,7 +7,7 @@ values are remembered beside their name: SERVER_NAME, GATEWAY_INTERFACE and most
 request, and comparing is cheaper than making them anew. Both caches are one array of fixed size, so a peer that
 invents names can make it useless but not large.
 """
-from cpython.dict cimport PyDict_SetDefault, PyDict_Size
+from cpython.dict cimport PyDict_SetDefault
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1
@@ -29,6 +29,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
     bint PyUnicode_IS_ASCII(object text) noexcept
     void PyUnicode_InternInPlace(PyObject **text)
+    Py_ssize_t PyDict_GET_SIZE(object mapping) noexcept
     # Cython's own name for _PyDict_NewPresized where CPython exports it, PyDict_New elsewhere.
     dict __Pyx_PyDict_NewPresized(Py_ssize_t n)
 
@@ -159,9 +160,9 @@ cdef class PairsDecoder:
                 value = PyUnicode_DecodeLatin1(<const char *>pair.value, pair.value_length, NULL)
             if not PyUnicode_IS_ASCII(value):
                 self.non_ascii = True
-            distinct = PyDict_Size(self.pairs)
+            distinct = PyDict_GET_SIZE(self.pairs)
             PyDict_SetDefault(self.pairs, name, value)
-            if PyDict_Size(self.pairs) == distinct and self._merge(name, value):
+            if PyDict_GET_SIZE(self.pairs) == distinct and self._merge(name, value):
                 return PAIRS_CONFLICT
         used[0] = at
         return PAIRS_OK
