@@ -2,8 +2,8 @@
 
 from pyfpm import protocol as p
 
-# Something that changes nothing, and the beginning of a record: what may follow in the same read.
-TAIL = b"\1\5\xbe\xef\0\0\0\0" + b"\1\5\0"
+# Something that changes nothing for either side, and the beginning of a record: what may follow in the same read.
+TAIL = b"\1\6\xbe\xef\0\0\0\0" + b"\1\6\0"
 
 
 def whole(wire):
