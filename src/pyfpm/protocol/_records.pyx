@@ -5,6 +5,8 @@ from libc.string cimport memcpy, memset
 
 from pyfpm.protocol._fcgi cimport *
 
+from pyfpm.protocol._errors import LocalProtocolError
+
 
 cdef void put_end(uint8_t *buf, uint16_t id, uint32_t app_status, uint8_t protocol_status) noexcept nogil:
     """Write the END_LEN bytes that end the STDOUT stream and the request [5.3, 5.5]."""
@@ -14,9 +16,12 @@ cdef void put_end(uint8_t *buf, uint16_t id, uint32_t app_status, uint8_t protoc
 
 
 cdef bytes discrete_record(uint8_t type, uint16_t id, bytes content):
-    """One record. Its content must fit: FCGI_MAX_LENGTH bytes."""
+    """One record. LocalProtocolError if its content does not fit."""
     cdef uint8_t header[FCGI_HEADER_LEN]
     cdef uint8_t padding = fcgi_padding(len(content))
+    # A length that wraps around would let its content be read as records of the sender's choice.
+    if len(content) > FCGI_MAX_LENGTH:
+        raise LocalProtocolError(f"{len(content)} bytes do not fit into one record")
     fcgi_header_encode(header, type, id, len(content), padding)
     return header[:FCGI_HEADER_LEN] + content + bytes(padding)
 

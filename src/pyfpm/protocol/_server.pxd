@@ -50,6 +50,7 @@ cdef class Request:
     cdef PairsDecoder _decoder
     cdef size_t _held
     cdef bint stderr_used
+    cdef bint _unlisted         # refused over max_requests: to be answered although it never was live
 
     cdef bint is_complete(self) noexcept
 
@@ -61,7 +62,8 @@ cdef class ServerConnection:
     cdef Request _first         # the one live request where there is just one, as there nearly always is
     cdef dict _others           # request id: the live requests beside it; None until the first comes
     cdef bytearray _discrete    # content of a discrete record whose end has not come; else None
-    cdef bytearray _unread      # what receive_data stored; else None
+    cdef object _unread         # what receive_data stored: bytes, or a bytearray that grows; else None
+    cdef Py_ssize_t _at         # where next_event reads on in it
     cdef bint _eof
     cdef bint _broken
     cdef size_t _held           # bytes taken from the budget
@@ -87,6 +89,7 @@ cdef class ServerConnection:
     cdef Step _ignore(self, size_t length) except *
     cdef Step _refuse(self, Request request, int status, str reason) except *
     cdef bint _assemble(self, fcgi_span *span) except *
+    cdef int _must_be_open(self, Request request) except -1
     cdef Request find(self, uint16_t id)
     cdef bint charge(self, Request request, size_t amount) noexcept
     cdef bint refuse(self, Request request) except *

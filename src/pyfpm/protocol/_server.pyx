@@ -14,6 +14,7 @@ before they read; ``Drained`` tells when END_REQUEST may be sent.
 
 Source: FastCGI 1.0.
 """
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 cimport cython
@@ -55,6 +56,10 @@ cdef enum:
     LONGEST_GET_VALUES = 4096     # three names are defined; this is more than enough for any peer
 
 
+# A budget outlives the connections that took from it, also when the garbage collector takes them all at once; and
+# nothing in it can be part of a cycle.
+@cython.final
+@cython.no_gc
 cdef class Budget:
     """Memory that several connections share, in bytes; budgets nest: a peer's inside that of all.
 
@@ -63,7 +68,7 @@ cdef class Budget:
       parent: a budget that everything taken here is taken from as well.
     """
 
-    def __init__(self, size_t limit, Budget parent=None):
+    def __cinit__(self, size_t limit, Budget parent=None):
         self.limit = limit
         self.parent = parent
 
@@ -122,6 +127,8 @@ cdef class Request:
         return f"<Request {self.id} role={self.role} complete={self.is_complete()}>"
 
 
+# Not cleared by the garbage collector: __dealloc__ has something to give back to the budget.
+@cython.no_gc_clear
 cdef class ServerConnection:
     def __cinit__(self, Limits limits=None, Budget budget=None):
         self._limits = Limits() if limits is None else limits
@@ -179,6 +186,8 @@ cdef class ServerConnection:
     cdef Step _management(self, fcgi_span *span) except *:
         cdef uint8_t record[16]
         cdef uint8_t type = span.header.type
+        # This step may have read records of a request before; the reply isn't its, and doesn't end with it.
+        self.request = None
         if type == FCGI_GET_VALUES:
             if span.header.content_length > LONGEST_GET_VALUES:
                 self._break("FCGI_GET_VALUES asks for more than there is", 0)
@@ -238,6 +247,7 @@ cdef class ServerConnection:
         elif self._count() >= self._limits.max_requests:
             # Not even kept as refused: a peer that begins requests and nothing else must not grow us (Go's 81548).
             request.refused = True
+            request._unlisted = True
             self.status = 503
             self.reason = f"more than {self._limits.max_requests} requests at once on one connection"
             return STEP_REFUSED
@@ -283,7 +293,8 @@ cdef class ServerConnection:
     cdef Step _body(self, Request request, fcgi_span *span) except *:
         cdef bint is_stdin = span.header.type == FCGI_STDIN
         cdef bint ended = request.stdin_ended if is_stdin else request.data_ended
-        if ended or (not is_stdin and request.role != FCGI_FILTER):
+        # A responder gets no DATA, an authorizer neither stream [6]; lighttpd sends it an empty STDIN, Apache none.
+        if ended or request.role == FCGI_AUTHORIZER or (not is_stdin and request.role != FCGI_FILTER):
             return self._ignore(span.length)
         if span.header.content_length == 0:
             if is_stdin:
@@ -339,31 +350,35 @@ cdef class ServerConnection:
     def receive_data(self, data):
         if self._eof:
             raise LocalProtocolError("data after the end of the connection")
-        if not data:
+        if not len(data):
             self._eof = True
         elif self._unread is None:
-            self._unread = bytearray(data)
+            # As a rule the last bytes have been used up and these can't change, so they are parsed where they lie.
+            self._unread = data if type(data) is bytes else bytes(data)
+            self._at = 0
         else:
+            if type(self._unread) is bytes:
+                self._unread = bytearray(self._unread)
+            del self._unread[:self._at]
+            self._at = 0
             self._unread += data
 
     def next_event(self):
-        cdef const uint8_t[::1] view
+        cdef Py_buffer view
         cdef size_t used = 0
-        cdef Step step
+        cdef object unread = self._unread
         if self._broken:
             raise LocalProtocolError("this connection is broken and must be closed")
-        if self._unread is None:
+        if unread is None:
             return _events.ConnectionClosed() if self._eof else _events.NEED_DATA
-        view = self._unread
+        PyObject_GetBuffer(unread, &view, PyBUF_SIMPLE)
         try:
-            step = self.step(&view[0], view.shape[0], &used)
-            event = self._event(step)
+            event = self._event(self.step(<const uint8_t *>view.buf + self._at, view.len - self._at, &used))
         finally:
-            view = None
-            if used == <size_t>len(self._unread):
+            self._at += used
+            if self._at == view.len:
                 self._unread = None
-            else:
-                del self._unread[:used]
+            PyBuffer_Release(&view)
         if event is _events.NEED_DATA and self._eof:
             return _events.ConnectionClosed()
         return event
@@ -392,11 +407,11 @@ cdef class ServerConnection:
     # -- answers out ---------------------------------------------------------------------------------------------------
 
     def send_stdout(self, Request request not None, data):
-        self._must_be_live(request)
+        self._must_be_open(request)
         return stream_records(FCGI_STDOUT, request.id, data) if len(data) else b""
 
     def send_stderr(self, Request request not None, data):
-        self._must_be_live(request)
+        self._must_be_open(request)
         if not len(data):
             return b""
         request.stderr_used = True
@@ -404,22 +419,25 @@ cdef class ServerConnection:
 
     def end_request(self, Request request not None, uint32_t app_status=0, uint8_t protocol_status=0):
         cdef uint8_t end[END_LEN]
-        self._must_be_live(request)
+        self._must_be_open(request)
         self.forget(request)
+        request._unlisted = False
         put_end(end, request.id, app_status, protocol_status)
         return (stream_records(FCGI_STDERR, request.id, b"") if request.stderr_used else b"") + end[:END_LEN]
 
     def refuse_request(self, Request request not None):
-        self._must_be_live(request)
-        return self.refuse(request)
+        self._must_be_open(request)
+        return request._unlisted or self.refuse(request)
 
     @property
     def live_requests(self):
         return tuple(self.live())
 
-    def _must_be_live(self, Request request):
-        if self.find(request.id) is not request:
+    cdef int _must_be_open(self, Request request) except -1:
+        cdef Request live = self.find(request.id)
+        if live is not request and (live is not None or not request._unlisted):
             raise LocalProtocolError(f"request {request.id} is not live: it was ended, or never begun here")
+        return 0
 
     # -- live requests ------------------------------------------------------------------------------------------------
 
