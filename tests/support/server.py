@@ -123,6 +123,12 @@ class Server:
         (pid,) = self.workers
         return pid
 
+    def kill_worker(self, victim: int) -> None:
+        """Kill one, and wait until there is another in its place."""
+        count = len(self.workers)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: len(now := self.workers) == count and victim not in now, "there is a new worker")
+
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
