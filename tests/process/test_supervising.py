@@ -129,7 +129,7 @@ def test_a_killed_master_leaves_no_process_and_no_obstacle(pyfpm, who, tmp_path,
             eventually((tmp_path / "stuck").exists, "a worker is stuck")
         server.signal(signal.SIGKILL)
         server.wait()
-        eventually(lambda: not processes.session(server.pid), "all processes are gone", within=20)
+        server.is_gone()
     assert os.path.exists(server.socket), "nobody was left to remove it"
     pyfpm("--socket", server.socket)
     assert ask(server.socket, who).status == 200
@@ -292,7 +292,7 @@ def test_a_killed_master_takes_workers_of_another_user_with_it(pyfpm):
         eventually(lambda: any(processes.state(pid) == "R" for pid in server.workers), "a worker is stuck")
         server.signal(signal.SIGKILL)
         server.wait()
-        eventually(lambda: not processes.session(server.pid), "all processes are gone", within=20)
+        server.is_gone()
 
 
 def test_running_as_root_is_warned_about(pyfpm):

@@ -140,6 +140,10 @@ class Server:
         self.signal()
         return self.wait()
 
+    def is_gone(self) -> None:
+        """Wait until no process is left of all that came from it."""
+        eventually(lambda: not processes.running_session(self.pid), "all processes have ended", within=20)
+
     def discard(self) -> None:
         """End whatever is left, and say so if it was more than it should be."""
         stuck = False
@@ -152,9 +156,9 @@ class Server:
                 self.process.kill()
                 self.process.wait()
         try:
-            eventually(lambda: not processes.session(self.pid), "all processes have ended", within=20)
+            self.is_gone()
         except AssertionError:
-            left = {pid: processes.title(pid) for pid in processes.session(self.pid)}
+            left = {pid: processes.title(pid) for pid in processes.running_session(self.pid)}
             for pid in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
