@@ -194,7 +194,7 @@ def test_a_start_that_takes_long_can_be_given_up(pyfpm, tmp_path, number):
     assert server.wait() == 0
     assert "Traceback" not in server.log()
     assert not os.path.exists(server.socket)
-    eventually(lambda: not processes.session(server.pid), "the zygote has ended")
+    server.is_gone()
 
 
 def test_a_master_killed_while_the_application_is_imported_leaves_nothing_behind(pyfpm, tmp_path):
@@ -203,4 +203,4 @@ def test_a_master_killed_while_the_application_is_imported_leaves_nothing_behind
     eventually((tmp_path / "importing").exists, "the application is being imported")
     server.signal(signal.SIGKILL)
     server.wait()
-    eventually(lambda: not processes.session(server.pid), "the zygote has ended")
+    server.is_gone()

@@ -61,6 +61,11 @@ def session(leader: int) -> list[int]:
     return found
 
 
+def running_session(leader: int) -> list[int]:
+    """Those of them that run. A zombie is init's to reap once its parent is gone, and some inits take their time."""
+    return [pid for pid in session(leader) if is_running(pid)]
+
+
 def owner(pid: int) -> tuple[int, int, set[int]]:
     """User, group and supplementary groups; the user's four ids must be one."""
     text = _read(pid, "status")

@@ -123,6 +123,12 @@ class Server:
         (pid,) = self.workers
         return pid
 
+    def kill_worker(self, victim: int) -> None:
+        """Kill one, and wait until there is another in its place."""
+        count = len(self.workers)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: len(now := self.workers) == count and victim not in now, "there is a new worker")
+
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
@@ -133,6 +139,10 @@ class Server:
     def stop(self) -> int:
         self.signal()
         return self.wait()
+
+    def is_gone(self) -> None:
+        """Wait until no process is left of all that came from it."""
+        eventually(lambda: not processes.running_session(self.pid), "all processes have ended", within=20)
 
     def discard(self) -> None:
         """End whatever is left, and say so if it was more than it should be."""
@@ -146,9 +156,9 @@ class Server:
                 self.process.kill()
                 self.process.wait()
         try:
-            eventually(lambda: not processes.session(self.pid), "all processes have ended", within=20)
+            self.is_gone()
         except AssertionError:
-            left = {pid: processes.title(pid) for pid in processes.session(self.pid)}
+            left = {pid: processes.title(pid) for pid in processes.running_session(self.pid)}
             for pid in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

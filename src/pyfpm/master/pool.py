@@ -97,7 +97,9 @@ class Pool:
                 await self._brake(f"{error} before it started any worker")
             try:
                 self._zygote = await Zygote.start(self._orders, self._listeners)
-                lost.close()
+                lost.kill()
+                if self._stopping:
+                    self._zygote.close()  # too late to be of use
             except ZygoteError as again:
                 self._log("ERROR", f"cannot load the application: {again}")
                 await trio.sleep(LONGEST_PAUSE_S)
@@ -140,8 +142,12 @@ class Pool:
                 self._signal(worker, signal.SIGTERM)
         if self.workers:
             await self._empty.wait()
+        await self._zygote.wait(self._children)
 
     def kill(self) -> None:
+        """End at once what stop() did not end in its time."""
+        if self._zygote is not None:
+            self._zygote.kill()
         for worker in self.workers:
             self._log("WARNING", f"child {worker.pid} is still busy, it is killed")
             self._signal(worker, signal.SIGKILL)

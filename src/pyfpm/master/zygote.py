@@ -101,16 +101,27 @@ class Zygote:
             return b""
 
     def close(self) -> None:
+        """Let it end; it may take the time that exit handlers of the application's take."""
         if self._control.fileno() >= 0:
             trio.lowlevel.notify_closing(self._control)
             self._control.close()
-            os.close(self._pidfd)
 
     def kill(self) -> None:
-        if self._control.fileno() >= 0:
+        self.close()
+        if self._pidfd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            self.close()
+            self._forget()
+
+    async def wait(self, children: Children) -> None:
+        """Return when it has ended."""
+        await children.wait(self.pid)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
 def _text(answer: bytes) -> str:

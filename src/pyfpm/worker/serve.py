@@ -43,13 +43,15 @@ async def serve(reactor: Reactor, control: socket.socket) -> None:
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGQUIT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_sweep, reactor, nursery.cancel_scope)
+            stopping = trio.Event()
+            nursery.start_soon(_sweep, reactor, stopping, nursery.cancel_scope)
             nursery.start_soon(_end_with_master, control, nursery.cancel_scope)
             nursery.start_soon(_drain, reactor)
             control.send(b"r")
             async for _ in signals:
                 with outside_of_trio():
                     reactor.stop()
+                stopping.set()
 
 
 async def _drain(reactor: Reactor) -> None:
@@ -63,12 +65,16 @@ async def _drain(reactor: Reactor) -> None:
                 await trio.lowlevel.checkpoint()
 
 
-async def _sweep(reactor: Reactor, everything: trio.CancelScope) -> None:
-    while True:
+async def _sweep(reactor: Reactor, stopping: trio.Event, everything: trio.CancelScope) -> None:
+    while not stopping.is_set():
         reactor.sweep()
-        if reactor.stopping and reactor.unfinished == 0:
-            everything.cancel()
-        await trio.sleep(SWEEP_WHILE_STOPPING_S if reactor.stopping else SWEEP_S)
+        # Told to stop, an idle worker ends at once, not at its next look at the clock.
+        with trio.move_on_after(SWEEP_S):
+            await stopping.wait()
+    while reactor.unfinished:
+        await trio.sleep(SWEEP_WHILE_STOPPING_S)
+        reactor.sweep()
+    everything.cancel()
 
 
 async def _end_with_master(control: socket.socket, everything: trio.CancelScope) -> None:
