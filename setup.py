@@ -41,6 +41,7 @@ setup(
     ext_modules=[
         *cythonize(
             [
+                over_fcgi("pyfpm.protocol._usual"),
                 over_fcgi("pyfpm.protocol._pairs"),
                 over_fcgi("pyfpm.protocol._records"),
                 over_fcgi("pyfpm.protocol._server"),

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from pyfpm.protocol._fcgi cimport *
-from pyfpm.protocol._pairs cimport PAIRS_OK, PairsDecoder, encode_pairs
+from pyfpm.protocol._pairs cimport decode_pairs, encode_pairs
 from pyfpm.protocol._records cimport discrete_record, stream_records
 
 from pyfpm.protocol import _events
@@ -156,10 +156,10 @@ cdef class ClientConnection:
         raise self._break(f"a server does not send records of type {type}", id)
 
     def _values(self, bytes content):
-        cdef PairsDecoder decoder = PairsDecoder(FCGI_MAX_LENGTH, FCGI_MAX_LENGTH)
-        if decoder.feed(<const uint8_t *><const char *>content, len(content)) != PAIRS_OK or decoder._cut is not None:
+        cdef dict pairs = decode_pairs(<const uint8_t *><const char *>content, len(content))
+        if pairs is None:
             raise self._break("FCGI_GET_VALUES_RESULT with a broken name-value pair")
-        return decoder.pairs
+        return pairs
 
     def _break(self, message, request_id=0):
         self._broken = True

@@ -21,6 +21,7 @@ cdef class PairsDecoder:
 
     cdef PairsResult feed(self, const uint8_t *data, size_t length) except *
     cdef PairsResult _decode(self, const uint8_t *data, size_t length, size_t *used) except *
+    cdef dict finish(self)
     cdef int _merge(self, str name, str value) except -1
     cdef inline bint ended(self) noexcept:
         return self._cut is None
@@ -30,4 +31,5 @@ cdef class PairsDecoder:
         return self._size + 160 * self._count + (0 if self._cut is None else len(self._cut))
 
 
+cdef dict decode_pairs(const uint8_t *data, size_t length)
 cdef bytes encode_pairs(object pairs)

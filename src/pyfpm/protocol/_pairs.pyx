@@ -2,55 +2,41 @@
 
 Budget: one pass over the bytes, one copy of each value (into its str), none of names that were seen before.
 
-Names come from a small cache of interned str objects, since a web server sends the same thirty names each time. Short
-values are remembered beside their name: SERVER_NAME, GATEWAY_INTERFACE and most others are the same in the next
-request, and comparing is cheaper than making them anew. Both caches are one array of fixed size, so a peer that
-invents names can make it useless but not large.
+A stream begins as the one before it did (``_usual``). From where it does not, names come from a small cache of interned
+str objects, and short values are remembered beside their name: most of them are the same in the next request, and
+comparing is cheaper than making them anew. All this is of fixed size, so a peer that invents names can make it useless
+but not large.
 """
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 from pyfpm.protocol._fcgi cimport (
     FCGI_E_LIMIT,
+    FCGI_MAX_LENGTH,
     fcgi_pair,
     fcgi_pair_decode,
     fcgi_pair_lengths_encode,
 )
 
+from pyfpm.protocol._usual cimport *
+
 from pyfpm.protocol._errors import LocalProtocolError
-
-
-cdef extern from "Python.h":
-    # With pointers, since this is the one loop where Cython's own counting of references shows.
-    void Py_INCREF(PyObject *)
-    void Py_DECREF(PyObject *)
-    void Py_XDECREF(PyObject *)
-    void Py_CLEAR(PyObject *)
-    void *PyUnicode_DATA(PyObject *text) noexcept
-    Py_ssize_t PyUnicode_GET_LENGTH(PyObject *text) noexcept
-    bint PyUnicode_IS_ASCII(PyObject *text) noexcept
-    void PyUnicode_InternInPlace(PyObject **text)
-    PyObject *PyUnicode_DecodeLatin1(const char *data, Py_ssize_t length, const char *errors) except NULL
-    PyObject *PyDict_SetDefault(PyObject *dict, PyObject *key, PyObject *default) except NULL
-    Py_ssize_t PyDict_GET_SIZE(PyObject *dict) noexcept
-    # Cython's own name for _PyDict_NewPresized where CPython exports it, PyDict_New elsewhere.
-    dict __Pyx_PyDict_NewPresized(Py_ssize_t n)
 
 
 cdef enum:
     SLOTS = 1024            # a web server sends some 30 names, so few of them share a slot
     LONGEST_NAME = 64       # longer names are not worth keeping
-    LONGEST_VALUE = 64      # longer values differ from request to request, and may be secrets
-    USUAL_PAIRS = 40        # nginx sends about 26, the adapters add their own
 
 
 cdef struct Slot:
     PyObject *name          # an interned ASCII str, owned; NULL if the slot is free
     PyObject *value         # the str that came with it last, owned; may be NULL
+    bint secret             # its values are not kept
 
 
 cdef Slot cache[SLOTS]
+cdef UsualPairs usual_pairs = UsualPairs()
 
 # A second value for one of these means that two parties read the request differently: request smuggling.
 UNREPEATABLE = frozenset({"CONTENT_LENGTH", "REQUEST_METHOD", "SCRIPT_FILENAME"})
@@ -68,11 +54,6 @@ cdef inline size_t slot_of(const uint8_t *name, size_t length) noexcept:
     return ((head * <uint64_t>0x9E3779B97F4A7C15) ^ (tail * <uint64_t>0xC2B2AE3D27D4EB4F) ^ length) >> 54
 
 
-cdef inline bint same(PyObject *text, const uint8_t *data, size_t length) noexcept:
-    # For ASCII text only: one byte a character.
-    return <size_t>PyUnicode_GET_LENGTH(text) == length and memcmp(PyUnicode_DATA(text), data, length) == 0
-
-
 cdef PyObject *name_of(Slot *slot, const uint8_t *data, size_t length) except NULL:
     """The name as a new reference to a str: what the slot has, or a new one, kept there if it is of the usual kind."""
     cdef PyObject *name
@@ -87,6 +68,7 @@ cdef PyObject *name_of(Slot *slot, const uint8_t *data, size_t length) except NU
         Py_CLEAR(slot.value)
         slot.name = name
         Py_INCREF(name)
+        slot.secret = is_secret(<str>name)
     return name
 
 
@@ -98,7 +80,7 @@ cdef PyObject *value_of(Slot *slot, const uint8_t *data, size_t length) except N
         Py_INCREF(value)
         return value
     value = PyUnicode_DecodeLatin1(<const char *>data, length, NULL)
-    if length <= LONGEST_VALUE and PyUnicode_IS_ASCII(value):
+    if length <= LONGEST_VALUE and PyUnicode_IS_ASCII(value) and not slot.secret:
         Py_XDECREF(slot.value)
         slot.value = value
         Py_INCREF(value)
@@ -107,7 +89,6 @@ cdef PyObject *value_of(Slot *slot, const uint8_t *data, size_t length) except N
 
 cdef class PairsDecoder:
     def __cinit__(self, size_t max_size, size_t max_count):
-        self.pairs = __Pyx_PyDict_NewPresized(USUAL_PAIRS)
         self._max_size = max_size
         self._max_count = max_count
 
@@ -142,7 +123,14 @@ cdef class PairsDecoder:
         cdef PyObject *value
         cdef int got
         cdef size_t room
-        cdef Py_ssize_t distinct = PyDict_GET_SIZE(<PyObject *>self.pairs)
+        cdef Py_ssize_t distinct = 0
+        if self.pairs is None:
+            at = usual_pairs.follow(data, length, self._max_size, &self._size, &self.non_ascii)
+            self._count = usual_pairs.count()
+            self.pairs = usual_pairs.take()
+            if self._count > self._max_count:
+                return PAIRS_TOO_LARGE
+        distinct = PyDict_GET_SIZE(<PyObject *>self.pairs)
         while at < length:
             room = self._max_size - self._size if self._size < self._max_size else 0
             got = fcgi_pair_decode(data + at, length - at, room, &step, &pair)
@@ -178,6 +166,14 @@ cdef class PairsDecoder:
         used[0] = at
         return PAIRS_OK
 
+    cdef dict finish(self):
+        """A request's stream has ended: all its pairs."""
+        if self.pairs is None:
+            self.pairs = {}
+        if <size_t>PyDict_GET_SIZE(<PyObject *>self.pairs) == self._count:
+            usual_pairs.learn(self.pairs)
+        return self.pairs
+
     cdef int _merge(self, str name, str value) except -1:
         """A name came again. HAProxy and h2o send repeated headers as repeated pairs; RFC 9110, 5.3 tells how to join
         them. Returns 1 if the two values cannot both be meant."""
@@ -192,6 +188,15 @@ cdef class PairsDecoder:
         else:
             self.pairs[name] = value
         return 0
+
+
+cdef dict decode_pairs(const uint8_t *data, size_t length):
+    """The pairs of a management record, which are not like a request's; None if they are malformed."""
+    cdef PairsDecoder decoder = PairsDecoder(FCGI_MAX_LENGTH, FCGI_MAX_LENGTH)
+    decoder.pairs = {}
+    if decoder.feed(data, length) != PAIRS_OK or decoder._cut is not None:
+        return None
+    return decoder.pairs
 
 
 cdef bytes to_bytes(object part):

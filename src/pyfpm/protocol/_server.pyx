@@ -25,12 +25,24 @@ from pyfpm.protocol._pairs cimport (
     PAIRS_OK,
     PairsDecoder,
     PairsResult,
+    decode_pairs,
     encode_pairs,
 )
 from pyfpm.protocol._records cimport END_LEN, discrete_record, put_end, stream_records
 
-from pyfpm.protocol import _events
 from pyfpm.protocol._errors import LocalProtocolError, RemoteProtocolError
+from pyfpm.protocol._events import (
+    Abort,
+    ConnectionClosed,
+    Data,
+    Drained,
+    EndOfData,
+    EndOfStdin,
+    NEED_DATA,
+    Refused,
+    Reply,
+    Stdin,
+)
 
 # Most live requests on one connection. HAProxy's own bound for a multiplexed FastCGI connection is 65,535 and its
 # default 100 streams; h2 servers allow 100 to 128.
@@ -204,10 +216,10 @@ cdef class ServerConnection:
         return STEP_REPLY
 
     cdef Step _get_values(self, const uint8_t *content, size_t length) except *:
-        cdef PairsDecoder decoder = PairsDecoder(LONGEST_GET_VALUES, LONGEST_GET_VALUES)
-        if decoder.feed(content, length) != PAIRS_OK or decoder._cut is not None:
+        cdef dict pairs = decode_pairs(content, length)
+        if pairs is None:
             self._break("FCGI_GET_VALUES with a broken name-value pair", 0)
-        asked = (name.encode("latin-1") for name in decoder.pairs)
+        asked = (name.encode("latin-1") for name in pairs)
         self.reply = discrete_record(
             FCGI_GET_VALUES_RESULT,
             FCGI_NULL_REQUEST_ID,
@@ -273,7 +285,7 @@ cdef class ServerConnection:
                 return STEP_DRAINED if request.is_complete() else STEP_NEED_DATA
             if decoder._cut is not None:
                 self._break("FCGI_PARAMS ends inside a name-value pair", request.id)
-            request.params = decoder.pairs
+            request.params = decoder.finish()
             request.non_ascii = decoder.non_ascii
             request._decoder = None
             return STEP_REQUEST
@@ -370,7 +382,7 @@ cdef class ServerConnection:
         if self._broken:
             raise LocalProtocolError("this connection is broken and must be closed")
         if unread is None:
-            return _events.ConnectionClosed() if self._eof else _events.NEED_DATA
+            return ConnectionClosed() if self._eof else NEED_DATA
         PyObject_GetBuffer(unread, &view, PyBUF_SIMPLE)
         try:
             event = self._event(self.step(<const uint8_t *>view.buf + self._at, view.len - self._at, &used))
@@ -379,30 +391,30 @@ cdef class ServerConnection:
             if self._at == view.len:
                 self._unread = None
             PyBuffer_Release(&view)
-        if event is _events.NEED_DATA and self._eof:
-            return _events.ConnectionClosed()
+        if event is NEED_DATA and self._eof:
+            return ConnectionClosed()
         return event
 
     cdef object _event(self, Step step):
         if step == STEP_NEED_DATA:
-            return _events.NEED_DATA
+            return NEED_DATA
         if step == STEP_REQUEST:
             return self.request
         if step == STEP_STDIN:
-            return _events.Stdin(self.request, self.content[:self.content_length])
+            return Stdin(self.request, self.content[:self.content_length])
         if step == STEP_STDIN_END:
-            return _events.EndOfStdin(self.request)
+            return EndOfStdin(self.request)
         if step == STEP_DATA:
-            return _events.Data(self.request, self.content[:self.content_length])
+            return Data(self.request, self.content[:self.content_length])
         if step == STEP_DATA_END:
-            return _events.EndOfData(self.request)
+            return EndOfData(self.request)
         if step == STEP_ABORT:
-            return _events.Abort(self.request)
+            return Abort(self.request)
         if step == STEP_REFUSED:
-            return _events.Refused(self.request, self.status, self.reason)
+            return Refused(self.request, self.status, self.reason)
         if step == STEP_DRAINED:
-            return _events.Drained(self.request)
-        return _events.Reply(self.reply, self.request is not None and not self.request.keep_conn)
+            return Drained(self.request)
+        return Reply(self.reply, self.request is not None and not self.request.keep_conn)
 
     # -- answers out ---------------------------------------------------------------------------------------------------
 
