@@ -102,7 +102,7 @@ cdef class Connection(Sender):
     cdef int catch_up(self) except -1:
         """Go on with what had to wait."""
         cdef bytes unread = self.unread
-        if unread is not None and self.queued <= READ_WHILE_QUEUED:
+        if unread is not None and self.queued <= READ_WHILE_QUEUED and not self.broken:
             self.unread = None
             self.receive(<const uint8_t *><const char *>unread, len(unread))
         return 0
@@ -233,6 +233,8 @@ cdef class Connection(Sender):
                 if body is not None:
                     body.close()
             complete = self.protocol.refuse(request)
+        if self.broken:
+            return self._over(request)  # the web server did not wait for an answer to the one before
         service.refuse(request, status, reason, output)
         if complete:
             output.end(0)

@@ -22,6 +22,7 @@ import pwd
 import signal
 import socket
 import sys
+import tempfile
 from contextlib import suppress
 from typing import NoReturn
 
@@ -29,9 +30,7 @@ import trio
 
 from pyfpm.observe.log import Log
 from pyfpm.observe.title import set_title
-from pyfpm.sapi import pages
 from pyfpm.sapi.failure import describe
-from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.load import LoadError, load
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
@@ -39,6 +38,7 @@ from pyfpm.sapi.wsgi import WSGIAdapter
 from pyfpm.worker._process import die_with_parent
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker.inline import Adapter, InlineExecutor
+from pyfpm.worker.refusal import Refusal
 from pyfpm.worker.serve import serve
 from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE, Program, Settings, from_json
 
@@ -78,6 +78,9 @@ def main() -> None:
     except BaseException as error:
         return _fail(control, describe(error))
     die_with_parent(NO_SIGNAL)
+    with suppress(FileNotFoundError):
+        # Found by writing into it, and remembered: a worker that is out of descriptors would find none.
+        tempfile.gettempdir()
     gc.collect()
     gc.freeze()
     try:
@@ -185,11 +188,7 @@ def _work(
     die_with_parent(signal.SIGKILL)
     log = Log(program.pool)
 
-    def refuse(request: Request, status: int, reason: str, output: Output) -> None:
-        log("WARNING", f"request refused with {status}: {reason}")
-        pages.answer(output, status)
-
-    reactor = Reactor(InlineExecutor(adapter), refuse, settings, log)
+    reactor = Reactor(InlineExecutor(adapter), Refusal(log), settings, log)
     for listener in listeners:
         reactor.listen(listener)
     trio.run(serve, reactor, control)
