@@ -1,6 +1,6 @@
 """Every wire case is fed whole, byte by byte, and with a tail: a test that takes ``feed`` runs three times.
 
-The Hypothesis profile comes from PYFPM_HYPOTHESIS: "default" is quick, "long" is for a night.
+The Hypothesis profile comes from PYFPM_HYPOTHESIS: "default" is quick, "long" takes minutes.
 """
 
 import os

@@ -16,7 +16,9 @@ from pyfpm import protocol as p
 UNREPEATABLE = {"CONTENT_LENGTH", "REQUEST_METHOD", "SCRIPT_FILENAME"}
 
 # Names that web servers send and repeat, and any others; lengths on both sides of where their form changes.
-usual_names = st.sampled_from([b"REQUEST_METHOD", b"CONTENT_LENGTH", b"HTTP_COOKIE", b"HTTP_ACCEPT", b"QUERY_STRING", b""])
+usual_names = st.sampled_from(
+    [b"REQUEST_METHOD", b"CONTENT_LENGTH", b"HTTP_COOKIE", b"HTTP_ACCEPT", b"QUERY_STRING", b""]
+)
 names = usual_names | st.binary(max_size=20) | st.integers(120, 140).map(lambda n: b"N" * n)
 values = st.binary(max_size=40) | st.sampled_from([b"", b"GET", b"5"]) | st.integers(120, 300).map(lambda n: b"v" * n)
 params = st.lists(st.tuples(names, values), max_size=12)
@@ -53,10 +55,16 @@ def requests(draw, id):
     return records
 
 
-strays = st.sampled_from([
-    spec.record(spec.STDIN, 9), spec.record(spec.STDIN, 9, b"late", 3), spec.record(spec.GET_VALUES, 0),
-    spec.record(spec.GET_VALUES, 0, spec.pair(b"FCGI_MAX_REQS", b"")), spec.record(99, 0, b"?", 5), spec.begin(9, 77, 0),
-])
+strays = st.sampled_from(
+    [
+        spec.record(spec.STDIN, 9),
+        spec.record(spec.STDIN, 9, b"late", 3),
+        spec.record(spec.GET_VALUES, 0),
+        spec.record(spec.GET_VALUES, 0, spec.pair(b"FCGI_MAX_REQS", b"")),
+        spec.record(99, 0, b"?", 5),
+        spec.begin(9, 77, 0),
+    ]
+)
 
 
 @st.composite
@@ -117,8 +125,12 @@ def test_server_reads_what_the_client_wrote(items, body, id, keep_conn, data):
         assert events == [("request", id, p.RESPONDER, expected), *pieces, ("end of stdin", id)]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(max_size=200))), ids,
-       st.integers(0, 2**32 - 1), st.data())
+@given(
+    st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(max_size=200))),
+    ids,
+    st.integers(0, 2**32 - 1),
+    st.data(),
+)
 def test_client_reads_what_the_server_wrote(pieces, id, app_status, data):
     client, server = p.ClientConnection(), p.ServerConnection()
     server.receive_data(client.begin_request(id) + client.send_params(id, {}))
@@ -187,9 +199,16 @@ def test_whatever_comes_ends_and_costs_nothing_afterwards(wire, limits, data):
     assert everyone.used == 0
 
 
-@given(st.binary(max_size=300) | mutated(st.just(
-    spec.stream(spec.STDOUT, 1, b"Status: 200\r\n\r\nok") + spec.record(spec.END, 1, bytes(8))
-    + spec.record(spec.GET_VALUES_RESULT, 0, spec.pair(b"FCGI_MAX_REQS", b"1")))))
+@given(
+    st.binary(max_size=300)
+    | mutated(
+        st.just(
+            spec.stream(spec.STDOUT, 1, b"Status: 200\r\n\r\nok")
+            + spec.record(spec.END, 1, bytes(8))
+            + spec.record(spec.GET_VALUES_RESULT, 0, spec.pair(b"FCGI_MAX_REQS", b"1"))
+        )
+    )
+)
 def test_a_client_reads_garbage_to_its_end(wire):
     client = p.ClientConnection()
     client.begin_request(1)

@@ -32,8 +32,8 @@ class KeptConnection(RuleBasedStateMachine):
         self.max_requests = max_requests
         self.client = p.ClientConnection()
         self.server = p.ServerConnection(p.Limits(max_requests=max_requests), self.budget)
-        self.live = {}      # id: Sent
-        self.unread = b""   # written by the web server, not yet read by us
+        self.live = {}  # id: Sent
+        self.unread = b""  # written by the web server, not yet read by us
         self.to_client = b""
         self.number = 0
 
