@@ -37,8 +37,11 @@ def test_kept_inputs_break_no_invariant(source, tmp_path):
     (tmp_path / "main.c").write_text(MAIN)
     flags = ["-std=c99", "-g", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}", "-fsanitize=address,undefined"]
     program = tmp_path / source.stem
-    subprocess.run([compiler, *flags, "-fno-sanitize-recover=all", "-o", program, source, CSRC / "fcgi.c",
-                    tmp_path / "main.c"], check=True, env=environ)
+    subprocess.run(
+        [compiler, *flags, "-fno-sanitize-recover=all", "-o", program, source, CSRC / "fcgi.c", tmp_path / "main.c"],
+        check=True,
+        env=environ,
+    )
     kept = sorted((HERE / "corpus" / source.stem.removeprefix("fuzz_")).iterdir())
     assert kept
     subprocess.run([program, *kept], check=True, env=environ)

@@ -1,6 +1,6 @@
 """Every wire case is fed whole, byte by byte, and with a tail: a test that takes ``feed`` runs three times.
 
-The Hypothesis profile comes from PYFPM_HYPOTHESIS: "default" is quick, "long" is for a night.
+The Hypothesis profile comes from PYFPM_HYPOTHESIS: "default" is quick, "long" takes minutes.
 """
 
 import os
@@ -11,7 +11,7 @@ from talk import FEEDS
 
 # The machine may be slow and busy: no deadline, and no complaint about it.
 settings.register_profile("default", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("long", settings.get_profile("default"), max_examples=20_000)
+settings.register_profile("long", settings.get_profile("default"), max_examples=3_000)
 settings.load_profile(os.environ.get("PYFPM_HYPOTHESIS", "default"))
 
 

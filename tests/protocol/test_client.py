@@ -84,7 +84,8 @@ def test_empty_data_ends_a_stream_once(name):
     send = getattr(connection, name)
     type = spec.STDIN if name == "send_stdin" else spec.DATA
     assert records(send(1, b"x" * 70_000)) == [
-        spec.Record(type, 1, b"x" * 65528), spec.Record(type, 1, b"x" * (70_000 - 65528)),
+        spec.Record(type, 1, b"x" * 65528),
+        spec.Record(type, 1, b"x" * (70_000 - 65528)),
     ]
     assert records(send(1, b"")) == [spec.Record(type, 1)]
     with pytest.raises(LocalProtocolError):
@@ -153,12 +154,16 @@ def test_answers_of_several_requests_interleave(feed):
     wire = spec.record(spec.STDOUT, 3, b"c") + spec.record(spec.STDOUT, 1, b"a") + end(3) + end(1)
     connection = waiting(1, 3)
     assert play(connection, feed(wire)) == [
-        ("stdout", 3, b"c"), ("stdout", 1, b"a"), ("end", 3, 0, 0), ("end", 1, 0, 0),
+        ("stdout", 3, b"c"),
+        ("stdout", 1, b"a"),
+        ("end", 3, 0, 0),
+        ("end", 1, 0, 0),
     ]
 
 
 @pytest.mark.parametrize(
-    "stray", [spec.record(spec.STDOUT, 9, b"x"), spec.record(spec.STDERR, 9, b"x"), spec.record(spec.STDOUT, 0, b"x"), end(9)]
+    "stray",
+    [spec.record(spec.STDOUT, 9, b"x"), spec.record(spec.STDERR, 9, b"x"), spec.record(spec.STDOUT, 0, b"x"), end(9)],
 )
 def test_answers_of_requests_that_are_not_live_are_ignored(stray, feed):
     assert play(waiting(1), feed(stray + end(1) + stray)) == [("end", 1, 0, 0)]

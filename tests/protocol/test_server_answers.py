@@ -34,7 +34,11 @@ def records(wire):
 @pytest.mark.parametrize("id", [1, 255, 256, 65535])
 def test_answer_goes_to_the_id_that_was_asked(id):
     connection, request = begun(id)
-    wire = connection.send_stdout(request, b"out") + connection.send_stderr(request, b"err") + connection.end_request(request)
+    wire = (
+        connection.send_stdout(request, b"out")
+        + connection.send_stderr(request, b"err")
+        + connection.end_request(request)
+    )
     assert {record.id for record in records(wire)} == {id}
 
 

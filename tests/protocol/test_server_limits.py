@@ -155,7 +155,9 @@ def test_request_over_max_requests_is_refused_and_can_be_answered(feed):
         ("end of stdin", 2),
     ]
     assert [(record.type, record.id) for record in spec.read_records(b"".join(answers))[0]] == [
-        (spec.STDOUT, 3), (spec.STDOUT, 3), (spec.END, 3),
+        (spec.STDOUT, 3),
+        (spec.STDOUT, 3),
+        (spec.END, 3),
     ]
     assert [request.id for request in connection.live_requests] == [1, 2]
 

@@ -408,7 +408,10 @@ def test_requests_may_be_ended_in_any_order():
         connection.end_request(requests[id])
     assert connection.live_requests == ()
     assert play(connection, [spec.request(2), spec.request(1)]) == [
-        ("request", 2, RESPONDER, {}), ("end of stdin", 2), ("request", 1, RESPONDER, {}), ("end of stdin", 1),
+        ("request", 2, RESPONDER, {}),
+        ("end of stdin", 2),
+        ("request", 1, RESPONDER, {}),
+        ("end of stdin", 1),
     ]
 
 
@@ -432,8 +435,18 @@ def test_requests_may_be_ended_in_any_order():
         (spec.begin(9) + spec.record(spec.PARAMS, 9) + spec.record(spec.PARAMS, 9), 9),
     ],
     ids=[
-        "http", "tls", "version 0", "version 2", "begin too short", "begin too long", "begin empty",
-        "params end in a value", "params end in a length", "params end before a length", "params go on", "params end twice",
+        "http",
+        "tls",
+        "version 0",
+        "version 2",
+        "begin too short",
+        "begin too long",
+        "begin empty",
+        "params end in a value",
+        "params end in a length",
+        "params end before a length",
+        "params go on",
+        "params end twice",
     ],
 )
 def test_what_is_not_fastcgi_breaks_the_connection(wire, id, feed):
