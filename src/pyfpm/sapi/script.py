@@ -1,10 +1,15 @@
 """Scripts: a file of Python that runs for each request from its top, as PHP's do.
 
-Each request gets a fresh ``__main__``. What the process has besides is put back before the next one: working directory,
-environment, umask, the standard streams, sys.argv and sys.path. Imported modules stay, as in any Python process.
+Each request gets a fresh ``__main__``. Of the process, we put back before the next one what PHP would, where looking
+costs next to nothing: working directory, environment and time zone, umask, the standard streams, sys.argv and sys.path,
+the recursion limit, whether the collector runs. The executor gives each request a context (contextvars) of its own.
+
+Where the boundary is: imported modules stay, and what is changed in them or through them (attributes, builtins, warning
+filters, the locale, signal handlers and alarms, threads, raw descriptors). Some of that is meant to last, as what a
+library sets while it is imported, and nothing tells which. docs/guides/scripts.md says so to users.
 
 Budget of a request above that of WSGI: a stat of the file and a umask; one module with its namespace. A chdir if
-another script, or this one, has left the directory.
+another script, or this one, has left the directory. No cycle, so the collector has nothing to do.
 """
 
 from __future__ import annotations
