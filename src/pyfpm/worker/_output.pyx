@@ -6,6 +6,8 @@ room for the record header before it and the end of the request behind it.
 An Output outlives its request only as a shell: whoever keeps it and writes later is told so, and can't reach the
 answer to another request.
 """
+import os
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
@@ -34,6 +36,16 @@ cdef enum:
     EAGER = 256 * 1024
     # STDERR content of one record, in bytes. nginx logs a record as one line of at most 2 KiB.
     ERROR_CHUNK = 2000
+
+
+# This process was forked by user code. It has the connection as well, but what it would say there would be in the middle
+# of what its parent says.
+cdef bint in_forked_child = False
+
+
+def _note_fork():
+    global in_forked_child
+    in_forked_child = True
 
 
 cdef class Staging:
@@ -109,7 +121,7 @@ cdef class Output:
     cdef int _must_be_open(self) except -1:
         if self._ended:
             raise ValueError("the request is over: nothing can be added to its answer")
-        if self._sender.broken:
+        if self._sender.broken or in_forked_child:
             raise ConnectionAbortedError("the web server no longer waits for this answer")
         return 0
 
@@ -179,6 +191,11 @@ cdef class Output:
         else:
             self._sender.send(buf, length)
         return 0
+
+
+def forks_are_the_users():
+    """From now on a fork is user code's: workers call it once they are what they are."""
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 cdef Output open_output(Sender sender, Request request, Staging staging, size_t max_queued):

@@ -35,6 +35,7 @@ from pyfpm.sapi.load import LoadError, load
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
 from pyfpm.sapi.wsgi import WSGIAdapter
+from pyfpm.worker._output import forks_are_the_users
 from pyfpm.worker._process import die_with_parent
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker.inline import Adapter, InlineExecutor
@@ -191,6 +192,7 @@ def _work(
     reactor = Reactor(InlineExecutor(adapter), Refusal(log), settings, log)
     for listener in listeners:
         reactor.listen(listener)
+    forks_are_the_users()
     trio.run(serve, reactor, control)
 
 
