@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -230,3 +232,34 @@ def test_uncompiled_modules_behave_the_same(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
+
+
+def test_a_child_of_a_wsgi_application_does_not_answer_either(pyfpm, site):
+    """More than 256 KiB of its answer went out before that of its parent."""
+    application = site(
+        "import os\n"
+        "def application(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0: return [b'child' * 200000]\n"
+        "    os.waitpid(pid, 0)\n"
+        "    return [b'parent']\n"
+    )
+    assert ask(pyfpm(application).socket, "/").body == b"parent"
+
+
+def catches_sigterm(pid: int) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_a_worker_can_be_stopped_whatever_a_script_does_to_the_signals(pyfpm, site):
+    script = site(
+        "import signal\nfor number in (signal.SIGTERM, signal.SIGQUIT): signal.signal(number, signal.SIG_IGN)\n"
+        "signal.set_wakeup_fd(-1)\necho('done')"
+    )
+    server = pyfpm()
+    assert ask(server.socket, script).body == b"done"
+    eventually(lambda: catches_sigterm(server.worker), "the worker's own handler is there again")
+    server.stop()
+    assert server.logged("SIGKILL") == 0

@@ -17,6 +17,8 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from pyfpm.worker._reactor import Reactor
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
+
 SWEEP_S = 1.0
 SWEEP_WHILE_STOPPING_S = 0.1
 
@@ -49,7 +51,7 @@ async def serve(reactor: Reactor, control: socket.socket) -> None:
     # Said to a trio.run() in user code, which finds the signals of our own trio taken. They meet as they should: the
     # inner one gives back on its end what it has taken, and Python calls our handlers in any case.
     warnings.filterwarnings("ignore", "It looks like Trio's signal handling code might have collided", RuntimeWarning)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGQUIT) as signals:
+    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             stopping = trio.Event()
             nursery.start_soon(_sweep, reactor, stopping, nursery.cancel_scope)
@@ -74,8 +76,13 @@ async def _drain(reactor: Reactor) -> None:
 
 
 async def _sweep(reactor: Reactor, stopping: trio.Event, everything: trio.CancelScope) -> None:
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     while not stopping.is_set():
         reactor.sweep()
+        for number, handler in handlers.items():
+            # User code may have taken them. Looked at here and not after each request, since it is rare.
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
         # Told to stop, an idle worker ends at once, not at its next look at the clock.
         with trio.move_on_after(SWEEP_S):
             await stopping.wait()
