@@ -4,9 +4,10 @@ The request is what nginx makes of a browser's GET with its fastcgi.conf: BEGIN_
 record, the empty PARAMS record, the empty STDIN record. Sixty-four of them take turns, which differ in what differs
 between real ones: query, URI, client port, cookie.
 
-Ours is the public way: ``receive_data``, ``next_event`` until there is nothing more, ``end_request`` to free the id
-(which flup isn't asked for). flup6 is its own ``Record.read``, ``Connection._do_*`` and ``decode_pair``. In its favour
-the socket is bytes in memory, the select() before each record is left out, and its debug switch is off.
+Each request comes on a connection of its own, as nginx does it by default. Ours is the public way: ``receive_data``, then
+``next_event`` until there is nothing more; and beside it ``step``, which is what the server itself calls, on a buffer, without
+an object per event (codec_step.pyx, for which Cython is needed). flup6 is its own ``Record.read``, ``Connection._do_*`` and ``decode_pair``. In
+its favour the socket is bytes in memory, the select() before each record is left out, and its debug switch is off.
 
     python tools/bench/codec.py [--rounds 7]
 
@@ -14,14 +15,18 @@ Needs flup6. Prints the best round of each; the rounds alternate, so that a busy
 """
 
 import argparse
+import importlib
 import io
 import itertools
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from flup.server import fcgi_base as flup
 
-from pyfpm.protocol import NEED_DATA, ClientConnection, EndOfStdin, Request, ServerConnection
+from pyfpm.protocol import NEED_DATA, ClientConnection, EndOfStdin, Limits, Request, ServerConnection
 
 REQUESTS = 64
 
@@ -64,16 +69,30 @@ def wire(number: int) -> bytes:
 
 
 def ours(wires: list[bytes]) -> dict[str, str]:
-    connection = ServerConnection()
+    limits = Limits()
     request: Request | None = None
     for data in wires:
+        connection = ServerConnection(limits)
         connection.receive_data(data)
         while (event := connection.next_event()) is not NEED_DATA:
             if type(event) is EndOfStdin:
                 request = event.request
-                connection.end_request(request)
     assert request is not None
     return request.params
+
+
+def as_the_reactor() -> Callable[[list[bytes]], object]:
+    """Compile codec_step.pyx and return its decode."""
+    root = Path(__file__).parent.parent.parent
+    sys.path[:0] = [str(Path(__file__).parent), str(root / "src")]
+    pyximport = importlib.import_module("pyximport")
+    pyximport.install(
+        build_dir=tempfile.mkdtemp(prefix="pyfpm-codec-"),
+        setup_args={"include_dirs": [str(root / "csrc")]},
+        language_level=3,
+    )
+    decode: Callable[[list[bytes]], object] = importlib.import_module("codec_step").decode
+    return decode
 
 
 class FlupSocket(io.BytesIO):
@@ -96,21 +115,22 @@ class FlupServer:
 
 
 def flups(wires: list[bytes]) -> dict[str, str]:
-    connection = flup.Connection(None, None, FlupServer())
-    handlers = {
-        flup.FCGI_BEGIN_REQUEST: connection._do_begin_request,
-        flup.FCGI_PARAMS: connection._do_params,
-        flup.FCGI_STDIN: connection._do_stdin,
-    }
+    server = FlupServer()
     request = None
     for data in wires:
+        connection = flup.Connection(None, None, server)
+        handlers = {
+            flup.FCGI_BEGIN_REQUEST: connection._do_begin_request,
+            flup.FCGI_PARAMS: connection._do_params,
+            flup.FCGI_STDIN: connection._do_stdin,
+        }
         sock = FlupSocket(data)
         end = len(data)
         while sock.tell() < end:
             record = flup.Record()
             record.read(sock)
             handlers[record.type](record)
-        request = connection._requests.pop(1)
+        request = connection._requests[1]
     assert request is not None
     return request.params
 
@@ -130,16 +150,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     wires = [wire(number) for number in range(REQUESTS)]
-    assert ours(wires) == flups(wires) == params(REQUESTS - 1), "the two read different requests"
+    decoders = {"pyfpm, step": as_the_reactor(), "pyfpm, next_event": ours, "flup6": flups}
+    for decode in decoders.values():
+        assert decode(wires) == params(REQUESTS - 1), "they read different requests"
 
-    best = {"pyfpm": float("inf"), "flup6": float("inf")}
+    best = dict.fromkeys(decoders, float("inf"))
     for _ in range(options.rounds):
-        for name, decode in (("pyfpm", ours), ("flup6", flups)):
+        for name, decode in decoders.items():
             best[name] = min(best[name], us_per_request(decode, wires))
     print(f"{len(wires[0])} bytes, {len(params(0))} parameters, µs a request:")
     for name, us in best.items():
-        print(f"  {name}  {us:8.2f}")
-    print(f"  flup6 / pyfpm: {best['flup6'] / best['pyfpm']:.1f}")
+        print(f"  {name:18} {us:6.2f}   flup6 takes {best['flup6'] / us:.1f} times as long")
 
 
 if __name__ == "__main__":

@@ -31,5 +31,6 @@ cdef class PairsDecoder:
         return self._size + 160 * self._count + (0 if self._cut is None else len(self._cut))
 
 
+cdef PairsDecoder new_decoder(size_t max_size, size_t max_count)
 cdef dict decode_pairs(const uint8_t *data, size_t length)
 cdef bytes encode_pairs(object pairs)

@@ -11,6 +11,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
+cimport cython
+
 from pyfpm.protocol._fcgi cimport (
     FCGI_E_LIMIT,
     FCGI_MAX_LENGTH,
@@ -87,10 +89,8 @@ cdef PyObject *value_of(Slot *slot, const uint8_t *data, size_t length) except N
     return value
 
 
+@cython.freelist(16)
 cdef class PairsDecoder:
-    def __cinit__(self, size_t max_size, size_t max_count):
-        self._max_size = max_size
-        self._max_count = max_count
 
     cdef PairsResult feed(self, const uint8_t *data, size_t length) except *:
         """Decode what there is; a pair that is cut by the end of data is kept until the rest of it comes."""
@@ -190,9 +190,17 @@ cdef class PairsDecoder:
         return 0
 
 
+cdef PairsDecoder new_decoder(size_t max_size, size_t max_count):
+    """For at most max_size bytes of names and values, and max_count pairs."""
+    cdef PairsDecoder decoder = PairsDecoder.__new__(PairsDecoder)
+    decoder._max_size = max_size
+    decoder._max_count = max_count
+    return decoder
+
+
 cdef dict decode_pairs(const uint8_t *data, size_t length):
     """The pairs of a management record, which are not like a request's; None if they are malformed."""
-    cdef PairsDecoder decoder = PairsDecoder(FCGI_MAX_LENGTH, FCGI_MAX_LENGTH)
+    cdef PairsDecoder decoder = new_decoder(FCGI_MAX_LENGTH, FCGI_MAX_LENGTH)
     decoder.pairs = {}
     if decoder.feed(data, length) != PAIRS_OK or decoder._cut is not None:
         return None

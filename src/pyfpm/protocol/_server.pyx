@@ -14,7 +14,8 @@ before they read; ``Drained`` tells when END_REQUEST may be sent.
 
 Source: FastCGI 1.0.
 """
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 cimport cython
@@ -27,6 +28,7 @@ from pyfpm.protocol._pairs cimport (
     PairsResult,
     decode_pairs,
     encode_pairs,
+    new_decoder,
 )
 from pyfpm.protocol._records cimport END_LEN, discrete_record, put_end, stream_records
 
@@ -269,8 +271,7 @@ cdef class ServerConnection:
             self._others[id] = request
         if not self.charge(request, REQUEST_WEIGHT):
             return self._refuse(request, 503, "too much memory in unfinished requests")
-        request._decoder = PairsDecoder.__new__(
-            PairsDecoder, self._limits.max_params_size, self._limits.max_params)
+        request._decoder = new_decoder(self._limits.max_params_size, self._limits.max_params)
         return STEP_NEED_DATA
 
     cdef Step _params(self, Request request, fcgi_span *span) except *:
@@ -376,21 +377,26 @@ cdef class ServerConnection:
             self._unread += data
 
     def next_event(self):
-        cdef Py_buffer view
         cdef size_t used = 0
-        cdef object unread = self._unread
+        cdef object unread = self._unread   # stays ours while its bytes are looked at
+        cdef const uint8_t *data
+        cdef Py_ssize_t length
         if self._broken:
             raise LocalProtocolError("this connection is broken and must be closed")
         if unread is None:
             return ConnectionClosed() if self._eof else NEED_DATA
-        PyObject_GetBuffer(unread, &view, PyBUF_SIMPLE)
+        if type(unread) is bytes:
+            data = <const uint8_t *>PyBytes_AS_STRING(unread)
+            length = PyBytes_GET_SIZE(unread)
+        else:
+            data = <const uint8_t *>PyByteArray_AS_STRING(unread)
+            length = PyByteArray_GET_SIZE(unread)
         try:
-            event = self._event(self.step(<const uint8_t *>view.buf + self._at, view.len - self._at, &used))
+            event = self._event(self.step(data + self._at, length - self._at, &used))
         finally:
             self._at += used
-            if self._at == view.len:
+            if self._at == length:
                 self._unread = None
-            PyBuffer_Release(&view)
         if event is NEED_DATA and self._eof:
             return ConnectionClosed()
         return event
@@ -403,7 +409,9 @@ cdef class ServerConnection:
         if step == STEP_STDIN:
             return Stdin(self.request, self.content[:self.content_length])
         if step == STEP_STDIN_END:
-            return EndOfStdin(self.request)
+            event = EndOfStdin.__new__(EndOfStdin)  # each request has one, and its __init__ would do just this
+            event.request = self.request
+            return event
         if step == STEP_DATA:
             return Data(self.request, self.content[:self.content_length])
         if step == STEP_DATA_END:
