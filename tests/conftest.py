@@ -30,7 +30,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def pyfpm() -> Iterator[Callable[..., Server]]:
-    """Starts ``pyfpm`` with the given arguments. It is stopped at the end of the test, and must leave nothing behind."""
+    """Starts ``pyfpm`` with the given arguments. It is stopped when the test ends, and must leave nothing behind."""
     started: list[Server] = []
 
     def start(*arguments: str, wait: bool = True, **options: Any) -> Server:

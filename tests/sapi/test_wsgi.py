@@ -640,7 +640,7 @@ def test_a_filter_has_the_file_in_fastcgi_data():
 
 def test_only_a_filter_has_it():
     seen: list[Environ] = []
-    run(lambda environ, start_response: seen.append(environ) or start_response("200 OK", []) and [])
+    run(lambda environ, start_response: seen.append(environ) or (start_response("200 OK", []) and []))
     assert "fastcgi.data" not in seen[0]
 
 

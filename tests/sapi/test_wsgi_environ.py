@@ -199,7 +199,8 @@ def test_wsgi_input_is_read_in_every_way_there_is(read, expected, threshold, tmp
         start_response("200 OK", [])
         return []
 
-    ran = run(application, {"REQUEST_METHOD": "POST"}, stdin=body.open())
+    with body.open() as stdin:
+        ran = run(application, {"REQUEST_METHOD": "POST"}, stdin=stdin)
     assert not ran.log, ran.log
     assert seen == [expected]
 

@@ -37,7 +37,7 @@ def command(*arguments: str, python: str = sys.executable) -> list[str]:
 
 def _limiter(limits: Mapping[int, int]) -> Callable[[], None]:
     def limit() -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         for which, most in limits.items():
             resource.setrlimit(which, (most, most))

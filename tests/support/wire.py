@@ -151,7 +151,7 @@ class Wire:
         return b"".join(pieces)
 
     def is_closed(self) -> bool:
-        """The other side closes now or soon, and says nothing before; for a connection that nothing is left to read of."""
+        """The other side closes now or soon, and says nothing before; for one that nothing is left to read of."""
         try:
             return self.rest() == b""
         except ConnectionResetError:

@@ -45,7 +45,7 @@ class CurrentRequest:
     @property
     def body_text(self) -> io.TextIOWrapper:
         if self._text is None:
-            self._text = io.TextIOWrapper(self.body, "utf-8", "surrogateescape", newline="")  # type: ignore[type-var]
+            self._text = io.TextIOWrapper(self.body, "utf-8", "surrogateescape", newline="")
         return self._text
 
     def superglobal(self, name: str) -> dict[str, Any]:

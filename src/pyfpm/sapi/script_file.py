@@ -101,7 +101,9 @@ class ScriptFiles:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise NotRunnable(f"{shown}: it is not a regular file")
             if not final.endswith(self._extensions):
-                raise NotRunnable(f"{shown}: the extension of the file itself is not one of {' '.join(self._extensions)}")
+                raise NotRunnable(
+                    f"{shown}: the extension of the file itself is not one of {' '.join(self._extensions)}"
+                )
             if self._roots and not final.startswith(self._roots):
                 how = "a symbolic link leads" if os.path.normpath(path).startswith(self._roots) else "it is"
                 raise NotRunnable(f"{shown}: {how} outside of the document root {' '.join(self._roots)}")

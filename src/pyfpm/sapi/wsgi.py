@@ -25,7 +25,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 FILE_BLOCK = 64 * 1024
 
 
-# Applications use a handful of statuses. status: "Status: ...\r\n", or "" for the one that web servers take for granted.
+# Applications use a handful of statuses. status: "Status: ...\r\n", "" for the one that web servers take for granted.
 _status_lines: dict[str, str] = {"200 OK": ""}
 _MOST_STATUS_LINES = 200
 

@@ -126,9 +126,7 @@ def _adapter(program: Program) -> Adapter:
     if program.app is None:
         files = ScriptFiles(program.docroots, program.extensions)
         return ScriptAdapter(files, log, display_errors=program.display_errors)
-    return WSGIAdapter(
-        load(program.app), log, multiprocess=program.workers > 1, display_errors=program.display_errors
-    )
+    return WSGIAdapter(load(program.app), log, multiprocess=program.workers > 1, display_errors=program.display_errors)
 
 
 def _fork(
