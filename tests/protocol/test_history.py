@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talk import play
 
-
 from pyfpm import protocol as p
 
 # More than it takes to forget what was usual.
