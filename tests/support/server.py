@@ -35,7 +35,7 @@ def command(*arguments: str, python: str = sys.executable) -> list[str]:
     return [python, "-m", "pyfpm", *arguments]
 
 
-def _limiter(limits: Mapping[int, int]) -> Callable[[], None]:
+def limiter(limits: Mapping[int, int]) -> Callable[[], None]:
     def limit() -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -87,7 +87,7 @@ class Server:
                 stderr=log,
                 # Whoever we start is found by it.
                 start_new_session=True,
-                preexec_fn=_limiter(limits or {}),
+                preexec_fn=limiter(limits or {}),
             )
 
     @property
