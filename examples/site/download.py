@@ -71,9 +71,7 @@ if _SERVER["REQUEST_METHOD"] not in ("GET", "HEAD"):
     http_response_code(405)
     header("Allow: GET, HEAD")
 elif "file" not in _GET:
-    items = "".join(
-        f'<li><a href="?file={quote(name, safe="")}">{escape(name)}</a>' for name in files
-    )
+    items = "".join(f'<li><a href="?file={quote(name, safe="")}">{escape(name)}</a>' for name in files)
     page(f"<ul>{items}</ul>")
 elif (chosen := str(_GET["file"])) in files:
     send(files[chosen])

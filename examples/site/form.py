@@ -86,9 +86,7 @@ if accepted:
 <p><a href=form.py>Once more</a>
 """)
 else:
-    options = "".join(
-        f"<option{' selected' if colour == accent else ''}>{colour}" for colour in COLOURS
-    )
+    options = "".join(f"<option{' selected' if colour == accent else ''}>{colour}" for colour in COLOURS)
     echo(f"""
 <form method=post>
 <label>Name {error("name")}

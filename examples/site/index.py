@@ -49,15 +49,11 @@ facts = {
 
 def rows(table: dict[str, str]) -> str:
     return "\n".join(
-        f"<tr><th scope=row>{escape(name)}<td><code>{escape(value)}</code>"
-        for name, value in table.items()
+        f"<tr><th scope=row>{escape(name)}<td><code>{escape(value)}</code>" for name, value in table.items()
     )
 
 
-links = "\n".join(
-    f'<li><a href="{escape(url)}">{escape(url)}</a> {escape(text)}'
-    for url, text in EXAMPLES.items()
-)
+links = "\n".join(f'<li><a href="{escape(url)}">{escape(url)}</a> {escape(text)}' for url, text in EXAMPLES.items())
 sent = {name: str(_SERVER[name]) for name in SHOWN if _SERVER.get(name)}
 
 echo(f"""<!doctype html>

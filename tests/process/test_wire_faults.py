@@ -325,7 +325,7 @@ def test_many_connections_of_one_address_share_a_budget(pyfpm, site, hello):
     assert ask(address, hello).body == b"hello"
 
 
-# -- out of what it needs -----------------------------------------------------------------------------------------------
+# -- out of what it needs ----------------------------------------------------------------------------------------------
 
 
 def test_a_body_that_cannot_be_stored_is_507_and_the_worker_lives_on(pyfpm, site, hello):
@@ -404,7 +404,7 @@ def test_connections_over_max_connections_wait_for_their_turn(pyfpm, hello):
         wire.socket.close()
 
 
-# -- slow readers -------------------------------------------------------------------------------------------------------
+# -- slow readers ------------------------------------------------------------------------------------------------------
 
 
 def test_a_slow_reader_within_the_bound_stalls_nobody(pyfpm, site, hello):

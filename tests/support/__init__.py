@@ -1,1 +1,1 @@
-"""Small verbs that the tests are told in. Nothing here asserts a claim about pyfpm, except that it leaves nothing behind."""
+"""Small verbs that the tests are told in. Nothing here claims anything of pyfpm but that it leaves nothing behind."""

@@ -35,9 +35,9 @@ def command(*arguments: str, python: str = sys.executable) -> list[str]:
     return [python, "-m", "pyfpm", *arguments]
 
 
-def _limiter(limits: Mapping[int, int]) -> Callable[[], None]:
+def limiter(limits: Mapping[int, int]) -> Callable[[], None]:
     def limit() -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         for which, most in limits.items():
             resource.setrlimit(which, (most, most))
@@ -87,7 +87,7 @@ class Server:
                 stderr=log,
                 # Whoever we start is found by it.
                 start_new_session=True,
-                preexec_fn=_limiter(limits or {}),
+                preexec_fn=limiter(limits or {}),
             )
 
     @property

@@ -13,7 +13,7 @@ PATIENCE_S = 60.0
 
 
 def eventually(condition: Callable[[], T], what: str = "", within: float = PATIENCE_S, every: float = 0.02) -> T:
-    """What ``condition`` returns, once that is true. Raises AssertionError when it stays false for ``within`` seconds."""
+    """What ``condition`` returns, once that is true. AssertionError when it stays false for ``within`` seconds."""
     deadline = time.monotonic() + within
     while True:
         found = condition()

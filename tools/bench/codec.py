@@ -137,7 +137,7 @@ def flups(wires: list[bytes]) -> dict[str, str]:
 
 def us_per_request(decode: Callable[[list[bytes]], object], wires: list[bytes], at_least_s: float = 0.3) -> float:
     started = time.perf_counter()
-    for rounds in itertools.count(1):
+    for rounds in itertools.count(1):  # noqa: B007 (is, behind it)
         decode(wires)
         took = time.perf_counter() - started
         if took >= at_least_s:

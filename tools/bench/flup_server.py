@@ -7,7 +7,6 @@ preforking one is not one worker.
 import sys
 
 from flup.server.fcgi import WSGIServer
-
 from hello_wsgi import application
 
 WSGIServer(application, bindAddress=sys.argv[1], debug=False).run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import fields
 
@@ -32,9 +33,7 @@ def run(config: PoolConfig) -> int:
     bound: list[tuple[socket.socket, os.stat_result | None]] = []
     try:
         for address in config.listen:
-            listener = listeners.listen(
-                address, config.listen_owner, config.listen_group, config.listen_mode
-            )
+            listener = listeners.listen(address, config.listen_owner, config.listen_group, config.listen_mode)
             path = listener.getsockname() if listener.family == socket.AF_UNIX else None
             bound.append((listener, os.lstat(path) if path else None))
         return trio.run(_serve, config, bound, log)
@@ -75,7 +74,7 @@ async def _serve(config: PoolConfig, bound: list[tuple[socket.socket, os.stat_re
 
 
 async def _until_told(
-    signals: object,
+    signals: AsyncIterator[int],
     pool: Pool,
     config: PoolConfig,
     bound: list[tuple[socket.socket, os.stat_result | None]],
@@ -83,7 +82,7 @@ async def _until_told(
     everything: trio.CancelScope,
 ) -> None:
     """Stop at the first signal: gracefully within process_control_timeout, at a second signal at once."""
-    told = aiter(signals)  # type: ignore[call-overload]
+    told = aiter(signals)
     await anext(told)
     log("NOTICE", "Terminating ...")
     for listener, made in bound:

@@ -7,10 +7,14 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
 from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE
+
+if TYPE_CHECKING:
+    from pyfpm.master.children import Children
 
 # Signals that we handle or ignore, and a new program must find as it would from a shell.
 _DEFAULT = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)

@@ -9,15 +9,21 @@ import time
 # strftime would follow the locale that an application may have set.
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-# Terminals act on these, and a forged line would look like ours. Lines after the first are set off by a tab.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Terminals act on these (the last ones turn the direction of what follows), and a forged line would look like ours.
+# Lines after the first are set off by a tab.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def format_line(level: str, message: str, pool: str | None, now: time.struct_time) -> str:
     stamp = f"{now.tm_mday:02}-{MONTHS[now.tm_mon - 1]}-{now.tm_year} {now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}"
     where = f"[pool {pool}] " if pool else ""
-    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", message.rstrip("\n")).replace("\n", "\n\t")
-    return f"[{stamp}] {level}: {where}{text}\n"
+    text = f"{level}: {where}{message}".rstrip("\n")
+    return f"[{stamp}] {_CONTROL.sub(_shown, text)}\n".replace("\n", "\n\t").removesuffix("\t")
+
+
+def _shown(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 class Log:

@@ -33,10 +33,13 @@ def prefix_of(name: str) -> str:
     """``"Name: "``, or ``""`` for a hop-by-hop header, which is to be left out.
 
     Raises:
+      TypeError: it is not a str.
       ValueError: it is not a header name.
     """
     prefix = _prefixes.get(name)
     if prefix is None:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a header must be a str, not {type(name).__name__}")
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a header name")
         prefix = "" if name.lower() in HOP_BY_HOP else name + ": "

@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import os
 import sys
+from inspect import iscoroutinefunction
+from types import ModuleType
 from typing import Any
 
 
@@ -14,35 +16,47 @@ class LoadError(Exception):
 
 
 def load(spec: str) -> Any:
-    """The object that ``module:callable``, ``module:factory()`` or the path of a ``.py`` file stands for.
+    """The application that ``module:callable`` stands for.
+
+    In place of the module may be the path of a ``.py`` file, in place of the callable ``factory()``; without either, it
+    is ``application`` or ``app``.
 
     Raises:
-      LoadError: there is no such module, file or name, or it is not callable.
-      Exception: whatever the module itself raises while it is imported.
+      LoadError: there is no such module, file or name, or it is no WSGI application.
+      BaseException: whatever the module or the factory itself raises.
     """
-    if spec.endswith(".py") or "/" in spec:
-        return _from_file(spec)
-    module_name, colon, expression = spec.partition(":")
-    if not colon:
-        expression = ""
+    place, _, expression = spec.partition(":")
+    found = _named(_module(place, spec), expression, spec)
+    if not callable(found):
+        raise LoadError(f"{spec!r} is not callable, so it is not an application")
+    if iscoroutinefunction(found) or iscoroutinefunction(type(found).__call__):
+        raise LoadError(f"{spec!r} is an ASGI application; pyfpm runs WSGI applications and scripts")
+    return found
+
+
+def _module(place: str, spec: str) -> ModuleType:
+    if place.endswith(".py") or "/" in place:
+        return _from_file(place)
+    if not all(place.split(".")):
+        raise LoadError(f"{spec!r} names no module; an application is given as module:callable")
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(place)
     except ModuleNotFoundError as error:
-        if error.name is None or not (module_name == error.name or module_name.startswith(error.name + ".")):
+        if error.name is None or not (place == error.name or place.startswith(error.name + ".")):
             raise
         raise LoadError(
             f"no module named {error.name!r} for the application {spec!r}; looked in {_places()}"
             " (--chdir DIR sets the first place)"
         ) from None
-    return _named(module, expression, spec)
 
 
-def _from_file(path: str) -> Any:
+def _from_file(path: str) -> ModuleType:
     if not os.path.isfile(path):
         raise LoadError(f"no file {os.path.abspath(path)!r} for the application")
     name = os.path.splitext(os.path.basename(path))[0]
-    if not name.isidentifier():
-        name = "application"
+    if not name.isidentifier() or name in sys.modules:
+        # Not in the place of a module that others use: a file may well be called json.py.
+        name = "pyfpm_application"
     directory = os.path.dirname(os.path.abspath(path))
     if directory not in sys.path:
         sys.path.insert(0, directory)
@@ -51,11 +65,15 @@ def _from_file(path: str) -> Any:
         raise LoadError(f"{path!r} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
-    module_spec.loader.exec_module(module)
-    return _named(module, "", path)
+    try:
+        module_spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
 
 
-def _named(module: Any, expression: str, spec: str) -> Any:
+def _named(module: ModuleType, expression: str, spec: str) -> Any:
     is_factory = expression.endswith("()")
     name = expression[:-2] if is_factory else expression
     if not name:
@@ -64,17 +82,19 @@ def _named(module: Any, expression: str, spec: str) -> Any:
                 break
         else:
             raise LoadError(f"{spec!r} has neither 'application' nor 'app'; name it as module:callable")
+    if "(" in name:
+        raise LoadError(f"{spec!r}: a factory is called without arguments: module:factory()")
     found: Any = module
     for part in name.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
             raise LoadError(f"{spec!r}: {module.__name__!r} has no {name!r}") from None
-    if is_factory:
-        found = found()
+    if not is_factory:
+        return found
     if not callable(found):
-        raise LoadError(f"{spec!r} is not callable, so it is not an application")
-    return found
+        raise LoadError(f"{spec!r}: {name!r} is not callable")
+    return found()
 
 
 def _places() -> str:

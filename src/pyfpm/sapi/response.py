@@ -133,7 +133,7 @@ class ScriptResponse:
         except ConnectionAbortedError:
             raise Aborted from None
 
-    # -- headers -------------------------------------------------------------------------------------------------------
+    # -- headers ------------------------------------------------------------------------------------------------------
 
     def must_be_changeable(self) -> None:
         if self.head_sent:

@@ -10,16 +10,18 @@ cdef class ErrorStream:
 
 cdef class Response:
     cdef object _output
+    cdef bint _is_head
     cdef bint _bodiless
-    cdef str _head
-    cdef bint _has_length
+    cdef bytes _head
+    cdef str _length
     cdef readonly bint head_sent
 
     cpdef write(self, data)
     cdef write_whole(self, data)
-    cpdef finish_head(self, more=*)
-    @cython.locals(block=str, prefix=str)
-    cdef str _block(self, status, headers)
+    @cython.locals(length=cython.Py_ssize_t)
+    cdef finish_head(self, length=*)
+    @cython.locals(block=str, prefix=str, length=cython.Py_ssize_t, without_length=bint)
+    cdef bytes _block(self, status, headers)
     cdef send_file(self, wrapper)
 
 
@@ -36,3 +38,5 @@ cdef class WSGIAdapter:
 
 
 cdef str status_line(status)
+cdef str _plain(what, text)
+cdef bytes _latin1(str block)

@@ -2,6 +2,9 @@
 
 A list or tuple is sent in one piece. Any other iterable is sent piece by piece, each before the next is asked for; the
 header block goes with the first of them that is not empty.
+
+The only header we add is Content-Length, to a body that is there as a whole; none where the status or the method rules
+a body out, since what we would count is not what a GET had sent (RFC 9110, 8.6).
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -21,16 +25,17 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 FILE_BLOCK = 64 * 1024
 
 
-# Applications use a handful of statuses. status: "Status: ...\r\n", or "" for the one that web servers take for granted.
+# Applications use a handful of statuses. status: "Status: ...\r\n", "" for the one that web servers take for granted.
 _status_lines: dict[str, str] = {"200 OK": ""}
 _MOST_STATUS_LINES = 200
 
 
 def status_line(status: str) -> str:
-    """Raises ValueError if it is not a status."""
+    """Raises TypeError or ValueError if it is not a status."""
     line = _status_lines.get(status)
     if line is None:
-        if len(status) < 4 or status[3] != " " or not (status.isascii() and status[:3].isdecimal()):
+        status = _plain("the status", status)
+        if len(status) < 4 or status[3] != " " or not (status[:3].isascii() and status[:3].isdecimal()):
             raise ValueError(f"the status {status!r} is not of the form '200 OK'")
         check_value("Status", status)
         line = f"Status: {status}\r\n"
@@ -39,8 +44,32 @@ def status_line(status: str) -> str:
     return line
 
 
+def _plain(what: str, text: str) -> str:
+    """The characters themselves; a subclass of str may show others when it is formatted. Raises TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a str, not {type(text).__name__}")
+    return str.__str__(text)
+
+
+def _latin1(block: str) -> bytes:
+    try:
+        return block.encode("latin-1")
+    except UnicodeEncodeError as error:
+        line = next(line for line in block.split("\r\n") if not line.isascii() and max(line) > "\xff")
+        raise ValueError(f"only characters of latin-1 can be in a header: {line!r}") from error
+
+
+def _wrong_piece(piece: object) -> TypeError:
+    return TypeError(f"the body must be made of bytes, not {type(piece).__name__}")
+
+
 class FileWrapper:
-    """``wsgi.file_wrapper``: a file-like object as an iterable; sent by sendfile where it is a regular file."""
+    """``wsgi.file_wrapper``: a file-like object as an iterable; sent by sendfile where it is a regular file.
+
+    Args:
+      filelike: has ``read``; its ``close``, if there is one, is called when the answer is complete.
+      block_size: bytes of one read, where it has to be read.
+    """
 
     def __init__(self, filelike: BinaryIO, block_size: int = FILE_BLOCK) -> None:
         self.filelike = filelike
@@ -82,13 +111,15 @@ class ErrorStream:
 class Response:
     """The answer while the application makes it."""
 
-    __slots__ = ("_bodiless", "_head", "_has_length", "_output", "head_sent")
+    __slots__ = ("_bodiless", "_head", "_is_head", "_length", "_output", "head_sent")
 
-    def __init__(self, output: Output, bodiless: bool) -> None:
+    def __init__(self, output: Output, is_head: bool) -> None:
         self._output = output
-        self._bodiless = bodiless
-        self._head: str | None = None
-        self._has_length = False
+        self._is_head = is_head
+        self._bodiless = is_head
+        self._head: bytes | None = None
+        # Content-Length, if the application gave one.
+        self._length: str | None = None
         self.head_sent = False
 
     def start(
@@ -109,63 +140,104 @@ class Response:
         self._head = self._block(status, headers)
         return self.write
 
-    def _block(self, status: str, headers: list[tuple[str, str]]) -> str:
+    def _block(self, status: str, headers: list[tuple[str, str]]) -> bytes:
         block = status_line(status)
-        self._has_length = False
+        self._length = None
+        self._bodiless = self._is_head
+        without_length = False
+        if block:
+            code = status[:3]
+            without_length = code == "204" or code[0] == "1"
+            if without_length or code == "304":
+                self._bodiless = True
         for name, value in headers:
             prefix = prefix_of(name)
+            if type(value) is not str:
+                value = _plain(f"the value of the header {name}", value)
             if not value.isprintable():
                 check_value(name, value)
-            if prefix:
+            # By its length first, which is all that most names cost.
+            length = len(prefix)
+            if length == 16 and name.lower() == "content-length":
+                if without_length:
+                    continue  # "A server MUST NOT" (RFC 9110, 8.6), and frameworks do.
+                self._length = value
+            elif length == 10 and name.lower() == "location" and not block.startswith("Status: "):
+                # In CGI a Location alone is a redirect (RFC 3875, 6.2.3); an application that says 200 means it.
+                block = "Status: 200 OK\r\n" + block
+            elif length == 8 and name.lower() == "status":
+                continue  # It would override the real one (RFC 3875, 6.3.3).
+            if length:
                 block += f"{prefix}{value}\r\n"
-                if len(name) == 14 and name.lower() == "content-length":
-                    self._has_length = True
-        return block
+        # A CGI answer has one header at least (RFC 3875, 6.2).
+        return _latin1(block or "Status: 200 OK\r\n")
 
     def write(self, data: bytes) -> None:
         """The callable that start_response returns: sends at once."""
-        if type(data) is not bytes:
-            raise TypeError(f"the body must be made of bytes, not {type(data).__name__}")
+        if not isinstance(data, bytes):
+            raise _wrong_piece(data)
         if self._head is None:
             raise AssertionError("the body came before start_response was called")
         if not self.head_sent:
             self.head_sent = True
-            self._output.write((self._head + "\r\n").encode("latin-1"))
+            self._output.write(self._head + b"\r\n")
         if data and not self._bodiless:
             self._output.write(data)
         self._output.flush()
 
     def write_whole(self, data: bytes) -> None:
         """The complete body; sent when the request ends."""
-        if type(data) is not bytes:
-            raise TypeError(f"the body must be made of bytes, not {type(data).__name__}")
-        self.finish_head("" if self._has_length else f"Content-Length: {len(data)}\r\n")
+        if not isinstance(data, bytes):
+            raise _wrong_piece(data)
+        self.finish_head(len(data))
         if data and not self._bodiless:
             self._output.write(data)
 
-    def finish_head(self, more: str = "") -> None:
+    def finish_head(self, length: int = -1) -> None:
+        """The header block, if it has not gone yet. length: of the body, where that is known, else -1."""
         if self._head is None:
             raise AssertionError("start_response was not called")
         if not self.head_sent:
             self.head_sent = True
-            self._output.write((self._head + more + "\r\n").encode("latin-1"))
+            if length < 0 or self._bodiless or self._length is not None:
+                self._output.write(self._head + b"\r\n")
+            else:
+                self._output.write(self._head + b"Content-Length: %d\r\n\r\n" % length)
 
     def send_file(self, wrapper: FileWrapper) -> bool:
         """Send the rest of the wrapped file without reading it, if it is a regular one."""
-        filelike = wrapper.filelike
+        filelike = plain_file(wrapper.filelike)
+        if filelike is None:
+            return False
         try:
             fd = filelike.fileno()
             info = os.fstat(fd)
             offset = filelike.tell()
-        except (AttributeError, OSError, ValueError):
+        except (OSError, ValueError):  # It is closed: reading it will say so.
             return False
         if not stat.S_ISREG(info.st_mode):
             return False
         count = max(info.st_size - offset, 0)
-        self.finish_head("" if self._has_length else f"Content-Length: {count}\r\n")
+        announced = self._length
+        if announced is not None and announced.isdecimal():
+            count = min(count, int(announced))  # a range of the file
+        self.finish_head(count)
         if not self._bodiless:
             self._output.sendfile(fd, offset, count)
         return True
+
+
+def plain_file(filelike: Any) -> Any:
+    """The object of ``open`` that this is, else None.
+
+    A descriptor is not enough: GzipFile and its like have one as well, and it leads to other bytes than ``read`` gives.
+    """
+    if type(filelike) is tempfile._TemporaryFileWrapper:
+        filelike = filelike.file
+    raw = filelike
+    if type(filelike) is io.BufferedReader or type(filelike) is io.BufferedRandom:
+        raw = filelike.raw
+    return filelike if type(raw) is io.FileIO else None
 
 
 class WSGIAdapter:
@@ -206,9 +278,9 @@ class WSGIAdapter:
                     close = getattr(result, "close", None)
                     if close is not None:
                         close()
-        except ConnectionAbortedError:
-            return 1  # The visitor left; nothing is wrong with the application.
         except BaseException as error:
+            if isinstance(error, ConnectionAbortedError) and is_gone(output):
+                return 1  # The visitor left; nothing is wrong with the application.
             uri = environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "?"
             report(output, self._log, error, uri, display=self._display_errors)
             return 1
@@ -222,12 +294,15 @@ class WSGIAdapter:
             elif len(result) == 1:
                 response.write_whole(result[0])
             else:
+                for piece in result:
+                    if not isinstance(piece, bytes):
+                        raise _wrong_piece(piece)
                 response.write_whole(b"".join(result))
             return
         if isinstance(result, FileWrapper) and response.send_file(result):
             return
         for piece in result:
-            if piece:
+            if piece or not isinstance(piece, bytes):
                 response.write(piece)
         response.finish_head()
 
@@ -248,19 +323,19 @@ class WSGIAdapter:
             environ["CONTENT_LENGTH"] = str(stdin.seek(0, io.SEEK_END))
             stdin.seek(0)
         self._fix_path(environ)
+        https = environ.get("HTTPS")
+        scheme = "https" if environ.get("REQUEST_SCHEME") == "https" or (https and https.lower() != "off") else "http"
         if "REQUEST_METHOD" not in environ:
             environ["REQUEST_METHOD"] = "GET"
-        if "SERVER_NAME" not in environ:
+        # nginx sends these two empty where server_name or the listening port is.
+        if not environ.get("SERVER_NAME"):
             environ["SERVER_NAME"] = "localhost"
-        if "SERVER_PORT" not in environ:
-            environ["SERVER_PORT"] = "80"
+        if not environ.get("SERVER_PORT"):
+            environ["SERVER_PORT"] = "443" if scheme == "https" else "80"
         if "SERVER_PROTOCOL" not in environ:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
-        https = environ.get("HTTPS")
         environ.update(self._constant)
-        environ["wsgi.url_scheme"] = (
-            "https" if environ.get("REQUEST_SCHEME") == "https" or (https and https.lower() != "off") else "http"
-        )
+        environ["wsgi.url_scheme"] = scheme
         environ["wsgi.input"] = stdin
         environ["wsgi.errors"] = ErrorStream(output)
         if request.data is not None:
@@ -279,5 +354,22 @@ class WSGIAdapter:
             environ["SCRIPT_NAME"] = script_name = ""
         path_info = environ.get("PATH_INFO")
         if path_info is None or (not path_info and environ.get("DOCUMENT_URI") == script_name):
-            environ["PATH_INFO"] = script_name
+            environ["PATH_INFO"] = script_name or "/"
             environ["SCRIPT_NAME"] = ""
+        elif script_name:
+            if script_name[-1] == "/":
+                # "The root" is "" in WSGI, and the slash belongs to what follows: fastcgi_split_path_info ^(/app/)(.*)
+                environ["SCRIPT_NAME"] = script_name[:-1]
+                if path_info[:1] != "/":
+                    environ["PATH_INFO"] = "/" + path_info
+        elif not path_info:
+            environ["PATH_INFO"] = "/"
+
+
+def is_gone(output: Output) -> bool:
+    """The web server is, as opposed to a connection of the application's own, which raises the same error."""
+    try:
+        output.error(b"")
+    except ConnectionAbortedError:
+        return True
+    return False

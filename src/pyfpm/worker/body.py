@@ -31,7 +31,7 @@ class Body:
         if not self.in_file and self.size > self._threshold:
             memory = cast(io.BytesIO, self._file)
             # Unbuffered: pieces come as large as the web server makes them.
-            self._file = cast(BinaryIO, tempfile.TemporaryFile(buffering=0, dir=self._directory))
+            self._file = cast(BinaryIO, tempfile.TemporaryFile(buffering=0, dir=self._directory))  # noqa: SIM115 (close does)
             self._file.write(memory.getbuffer())
             self.in_file = True
         self._file.write(data)

@@ -1,0 +1,58 @@
+"""Where the answer to one request goes; see ``pyfpm.sapi.interface.Output`` for an adapter's view of it."""
+
+from typing import final
+
+@final
+class Staging:
+    """The buffer that the answers of one executor are put together in, one after the other. Owns its memory.
+
+    Raises:
+      MemoryError: there is none.
+    """
+
+@final
+class Output:
+    """The STDOUT and STDERR streams of one request. Made by the connection, never by itself.
+
+    Methods raise ConnectionAbortedError once the web server is gone, and ValueError once the request has ended; nothing
+    has been added then.
+    """
+
+    @property
+    def started(self) -> bool:
+        """Something may have been sent: nothing can be taken back any more."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Add bytes to the answer.
+
+        Collected up to 32 KiB. From 16 KiB on they are not copied (if they are a bytes object, which is kept until it
+        is sent), and are sent at the latest when 256 KiB are queued; then this waits, as ``flush`` does.
+
+        Raises:
+          TypeError: not bytes, nor a buffer of them.
+        """
+
+    def error(self, data: bytes, /) -> None:
+        """Add bytes to the STDERR stream: the web server's error log. Sent when 32 KiB have come together, with the
+        next flush, or at the end; in records of at most 2000 bytes, since nginx logs a record as one line of 2 KiB."""
+
+    def flush(self) -> None:
+        """Send what there is. With more than ``max_queued`` bytes waiting, wait until the web server has taken enough,
+        but no longer than ``send_timeout`` without progress; then the web server counts as gone."""
+
+    def sendfile(self, fd: int, offset: int, count: int) -> None:
+        """Add ``count`` bytes of a regular file from ``offset`` on; nothing if that is 0 or less.
+
+        The descriptor is duplicated: the caller may close his. A file that gets shorter meanwhile ends the connection,
+        since the length of the record was promised.
+
+        Raises:
+          OSError: the descriptor cannot be duplicated; nothing of the file is added.
+        """
+
+    def discard(self) -> bool:
+        """Take back everything that was written; False, and nothing is done, if ``started``. STDERR stays."""
+
+def forks_are_the_users() -> None:
+    """From now on a fork is user code's: what the child writes to an Output raises ConnectionAbortedError, and nothing
+    of it is sent. Workers call it once, when they are what they are."""

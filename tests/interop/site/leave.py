@@ -1,0 +1,10 @@
+"""Ends the worker in the middle of an answer, or before it."""
+
+import os
+import time
+
+if "late" in _GET:
+    echo("the beginning of a page", "." * 10_000)
+    flush()
+    time.sleep(0.2)
+os._exit(3)
