@@ -69,6 +69,7 @@ def __getattr__(name: str) -> Any:
     from pyfpm.sapi.functions import FUNCTIONS
 
     if name not in SUPERGLOBALS:
+        globals().update(FUNCTIONS)
         return FUNCTIONS[name]
     # A module is imported once and would keep the dict of the request that happened to import it.
     if sys._getframe(1).f_globals.get("__name__") == "__main__":

@@ -58,6 +58,9 @@ class CurrentRequest:
     def _server(self) -> dict[str, Any]:
         server = self.server
         if self.request.non_ascii:
+            # These are made of the bytes as they came, so before they are text.
+            self.superglobal("_GET")
+            self.superglobal("_COOKIE")
             for name, value in server.items():
                 if not value.isascii():
                     server[name] = value.encode("latin-1").decode("utf-8", "surrogateescape")
@@ -75,10 +78,13 @@ class CurrentRequest:
         content_type = self.server.get("CONTENT_TYPE", "")
         if body is None or content_type.partition(";")[0].strip().lower() != FORM_TYPE:
             return {}
-        data = body.read(MAX_FORM_SIZE + 1)
+        # The script may be reading already, when a module is the first to ask.
+        place = body.tell()
         body.seek(0)
+        data = body.read(MAX_FORM_SIZE + 1)
+        body.seek(place)
         if len(data) > MAX_FORM_SIZE:
-            self.output.error(b"Python message: the form is larger than %d bytes, _POST is empty" % MAX_FORM_SIZE)
+            self.response.error(b"Python message: the form is larger than %d bytes, _POST is empty" % MAX_FORM_SIZE)
             return {}
         return parse_pairs(data.decode("latin-1"))
 
@@ -110,18 +116,30 @@ SUPERGLOBALS: dict[str, Callable[[CurrentRequest], dict[str, Any]]] = {
     "GLOBALS": CurrentRequest._globals,
 }
 
-_current: ContextVar[CurrentRequest] = ContextVar("pyfpm request")
+_current: ContextVar[CurrentRequest | None] = ContextVar("pyfpm request", default=None)
 
 enter = _current.set
 
 
 def current() -> CurrentRequest:
     """Raises RuntimeError outside of a script's request."""
-    try:
-        return _current.get()
-    except LookupError:
-        raise RuntimeError("there is no request here: this works only while pyfpm runs a script") from None
+    request = _current.get()
+    if request is None:
+        raise RuntimeError("there is no request here: this works only while pyfpm runs a script")
+    return request
 
 
 def current_or_none() -> CurrentRequest | None:
-    return _current.get(None)
+    return _current.get()
+
+
+def _in_forked_child() -> None:
+    """A script forked (``os.fork``, ``multiprocessing``), and this is the child: the answer is its parent's to give.
+    What it prints goes to the worker's own log."""
+    request = _current.get()
+    if request is not None:
+        request.response.disown()
+        _current.set(None)
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

@@ -18,9 +18,15 @@ Log = Callable[[str, str], None]
 def describe(error: BaseException) -> str:
     """The traceback as text, from the first frame of the user's own on."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_next is not None and _is_ours(frames):
+    while frames is not None and _is_ours(frames):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))
+    if frames is None and not isinstance(error, SyntaxError):
+        # A failure of our own, and all of it is wanted. A SyntaxError names its place itself.
+        frames = error.__traceback__
+    try:
+        return "".join(traceback.format_exception(type(error), error, frames))
+    except Exception as other:  # Attributes of an exception can be anything; that must not hide that there was one.
+        return f"{type(error).__qualname__} (it cannot be shown: {type(other).__qualname__})\n"
 
 
 def _is_ours(frame: TracebackType) -> bool:

@@ -6,8 +6,8 @@ import re
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
-from http import HTTPStatus
-from typing import Any, NoReturn
+from operator import index
+from typing import Any, NoReturn, SupportsIndex
 from urllib.parse import quote
 
 from pyfpm.sapi.current import current
@@ -64,7 +64,7 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
         return
     status_line = _STATUS_LINE.match(line) if line.startswith("HTTP/") else None
     if status_line:
-        response.status = int(status_line[1])
+        response.status = _status(int(status_line[1]))
         return
     name, colon, value = line.partition(":")
     if not colon:
@@ -73,17 +73,39 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
     lower = name.lower()
     value = value.strip(" \t")
     if lower == "status":
-        response.status = int(value[:3])
+        if not re.match(r"\d{3}(?!\S)", value):
+            raise ValueError(f"{line!r} does not have a status of three digits")
+        response.status = _status(int(value[:3]))
         return
-    field = (lower, header_line(name, value))
+    field = (lower, _encodable(header_line(name, value)))
+    if code:
+        code = _status(code)
     response.add(field, replace)
     if code:
-        http_response_code(code)
+        response.status = code
     elif lower != "location":
-        if len(line) <= LONGEST_KNOWN and len(_known_headers) < MOST_KNOWN:
+        if len(line) <= LONGEST_KNOWN:
+            if len(_known_headers) >= MOST_KNOWN:
+                # Full of dates and tags; those that are asked for again come back.
+                _known_headers.clear()
             _known_headers[line] = field
     elif not (response.status == 201 or 300 <= (response.status or 200) < 400):
-        response.status = HTTPStatus.FOUND
+        response.status = 302
+
+
+def _encodable(text: str) -> str:
+    """Complain where the header is made, not when it is sent."""
+    if not text.isascii():
+        text.encode("utf-8", "surrogateescape")
+    return text
+
+
+def _status(code: SupportsIndex) -> int:
+    number = int(index(code))
+    # 1xx would leave the visitor waiting for the answer proper.
+    if not 200 <= number <= 999:
+        raise ValueError(f"{number} is not a status that an answer can have")
+    return number
 
 
 def header_remove(name: str | None = None) -> None:
@@ -113,8 +135,7 @@ def http_response_code(code: int | None = None) -> int:
     response = current().response
     before = response.status or 200
     if code:
-        if not 100 <= code <= 999:
-            raise ValueError(f"{code} is not an HTTP status")
+        code = _status(code)
         response.must_be_changeable()
         response.status = code
     return before
@@ -162,7 +183,9 @@ def setcookie(
         cookie += "; HttpOnly"
     if samesite:
         cookie += f"; SameSite={samesite}"
-    header("Set-Cookie: " + cookie, replace=False)
+    response = current().response
+    response.must_be_changeable()
+    response.add(("set-cookie", _encodable(header_line("Set-Cookie", cookie))), False)
 
 
 def flush() -> None:

@@ -19,6 +19,7 @@ cdef class ScriptResponse:
     cpdef remove(self, name)
     cpdef must_be_changeable(self)
     cpdef end(self)
+    cpdef error(self, data)
     cdef _send(self, data)
     cdef _note_sender(self)
 

@@ -22,6 +22,26 @@ class Aborted(SystemExit):
     """The visitor is gone, so the script ends. As a SystemExit it passes ``except Exception`` and runs ``finally``."""
 
 
+class Nowhere:
+    """The output of a process that has no part in the answer."""
+
+    started = False
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    error = write
+
+    def flush(self) -> None:
+        pass
+
+    def sendfile(self, fd: int, offset: int, count: int) -> None:
+        pass
+
+    def discard(self) -> bool:
+        return False
+
+
 class ScriptResponse:
     __slots__ = ("_bodiless", "_held", "_held_size", "_output", "head_sent", "headers", "sent_at", "status")
 
@@ -49,7 +69,8 @@ class ScriptResponse:
 
     def _note_sender(self) -> None:
         """Remember where the output came from that sent the headers; it is what people look for."""
-        frame = sys._getframe(2)
+        # Compiled functions of ours have no frame, those that are not do.
+        frame = sys._getframe()
         while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("pyfpm."):
             frame = frame.f_back
         self.sent_at = f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -94,6 +115,17 @@ class ScriptResponse:
     def end(self) -> None:
         if not self.head_sent:
             self.send_head()
+
+    def error(self, data: bytes) -> None:
+        """Add to the web server's error log."""
+        try:
+            self._output.error(data)
+        except ConnectionAbortedError:
+            raise Aborted from None
+
+    def disown(self) -> None:
+        """What is written from now on reaches nobody."""
+        self._output = Nowhere()
 
     def _send(self, data: bytes) -> None:
         try:

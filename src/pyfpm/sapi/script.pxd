@@ -11,7 +11,7 @@ cdef class ScriptAdapter:
 
     cdef _refuse(self, output)
     cdef _run(self, Script script, CurrentRequest current)
-    cdef _exited(self, end, CurrentRequest current)
+    cdef _execute(self, Script script, CurrentRequest current)
     cdef _failed(self, error, CurrentRequest current)
 
 
@@ -20,5 +20,9 @@ cdef class _ProcessState:
     cdef dict _environ
     cdef int _umask
     cdef Script _for
+    cdef object _live_environ
+    cdef int _recursion_limit
+    cdef bint _collects
 
     cdef restore(self, Script script)
+    cdef _restore_environment(self)

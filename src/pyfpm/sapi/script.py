@@ -1,16 +1,24 @@
 """Scripts: a file of Python that runs for each request from its top, as PHP's do.
 
-Each request gets a fresh ``__main__``. What the process has besides is put back before the next one: working directory,
-environment, umask, the standard streams, sys.argv and sys.path. Imported modules stay, as in any Python process.
+Each request gets a fresh ``__main__``. Of the process, we put back before the next one what PHP would, where looking
+costs next to nothing: working directory, environment and time zone, umask, the standard streams, sys.argv and sys.path,
+the recursion limit, whether the collector runs. The executor gives each request a context (contextvars) of its own.
+
+Where the boundary is: imported modules stay, and what is changed in them or through them (attributes, builtins, warning
+filters, the locale, signal handlers and alarms, threads, raw descriptors). Some of that is meant to last, as what a
+library sets while it is imported, and nothing tells which. docs/guides/scripts.md says so to users.
 
 Budget of a request above that of WSGI: a stat of the file and a umask; one module with its namespace. A chdir if
-another script, or this one, has left the directory.
+another script, or this one, has left the directory. No cycle, so the collector has nothing to do.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import time
+from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -25,6 +33,9 @@ from pyfpm.sapi.streams import ScriptStreams
 
 # What a script's namespace is given last, so that all that comes behind it is the script's own.
 LAST_OF_OURS = "__file__"
+
+# What stays while something may still run the script's code.
+KEPT = (FunctionType, ModuleType, type)
 
 
 class ScriptAdapter:
@@ -56,7 +67,7 @@ class ScriptAdapter:
         except NotRunnable as reason:
             self._log("WARNING", f"script not found: {reason}")
             return self._refuse(output)
-        except (SyntaxError, ValueError) as error:
+        except Exception as error:  # It is not Python, or too much of it.
             report(output, self._log, error, server.get("REQUEST_URI", "?"), display=self._display_errors)
             return 255
         return self._run(script, current)
@@ -72,42 +83,57 @@ class ScriptAdapter:
     def _run(self, script: Script, current: CurrentRequest) -> int:
         module = ModuleType("__main__")
         namespace = module.__dict__
-        namespace.update(FUNCTIONS)
         current.namespace = namespace
-        for name in script.superglobals:
-            namespace[name] = current.superglobal(name)
-        namespace[LAST_OF_OURS] = script.path
-        sys.modules["__main__"] = module
-        sys.argv = [script.path]
-        self._streams.install()
-        self._process.restore(script)
-        status = 0
+        references = 0
         try:
-            exec(script.code, namespace)
+            self._streams.install()
+            # Before _ENV is made.
+            self._process.restore(script)
+            if script.is_rewritten:
+                current.superglobal("_SERVER")["SCRIPT_FILENAME"] = script.asked.decode("utf-8", "surrogateescape")
+            namespace.update(FUNCTIONS)
+            for name in script.superglobals:
+                namespace[name] = current.superglobal(name)
+            namespace[LAST_OF_OURS] = script.path
+            sys.modules["__main__"] = module
+            sys.argv = [script.path]
+            references = getrefcount(namespace)
+            status = self._execute(script, current)
         except Aborted:
-            return 1
-        except SystemExit as end:
-            status = self._exited(end, current)
+            status = 1
         except BaseException as error:
             status = self._failed(error, current)
+        self._streams.finish()
+        # Before the answer ends, so that destructors still have a say, as in PHP.
+        kept = _let_go(namespace)
+        functions = _functions_of(namespace, kept)
+        if kept and (getrefcount(namespace) != references + len(functions) or _are_held(functions)):
+            namespace.update(kept)
+        else:
+            namespace.clear()
         try:
             current.response.end()
         except Aborted:
             status = 1
-        except Exception as error:  # A header that cannot be encoded.
+        except Exception as error:
             status = self._failed(error, current)
-        finally:
-            _clear(namespace)
         return status
 
-    def _exited(self, end: SystemExit, current: CurrentRequest) -> int:
-        """What the interpreter does with SystemExit: None is success, an int the status, else a message."""
-        if end.code is None:
-            return 0
-        if isinstance(end.code, int):
-            return end.code & 0xFF
-        current.output.error(f"{end.code}\n".encode("utf-8", "backslashreplace"))
-        return 1
+    def _execute(self, script: Script, current: CurrentRequest) -> int:
+        """What the interpreter does with a script and its SystemExit: None is success, an int the status, else a
+        message."""
+        try:
+            exec(script.code, current.namespace)
+        except Aborted:
+            raise
+        except SystemExit as end:
+            if end.code is None:
+                return 0
+            if isinstance(end.code, int):
+                return end.code & 0xFF
+            current.response.error(f"{end.code}\n".encode("utf-8", "backslashreplace"))
+            return 1
+        return 0
 
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
         response = current.response
@@ -123,7 +149,11 @@ class _ProcessState:
 
     def __init__(self) -> None:
         self._path = list(sys.path)
+        # Ours to keep: "os.environ = {...}" in a script changes nothing for the next.
+        self._live_environ = os.environ
         self._environ = dict(os.environ)
+        self._recursion_limit = sys.getrecursionlimit()
+        self._collects = gc.isenabled()
         self._umask = os.umask(0o022)
         os.umask(self._umask)
         self._for: Script | None = None
@@ -139,27 +169,57 @@ class _ProcessState:
         path = [script.directory]
         path += self._path
         if sys.path != path:
-            sys.path[:] = path
+            sys.path = path
+        if sys.getrecursionlimit() != self._recursion_limit:
+            sys.setrecursionlimit(self._recursion_limit)
+        if gc.isenabled() != self._collects:
+            (gc.enable if self._collects else gc.disable)()
         if _changes.take_environment_changed():
-            for name in [name for name in os.environ if name not in self._environ]:
-                del os.environ[name]
-            for name, value in self._environ.items():
-                if os.environ.get(name) != value:
-                    os.environ[name] = value
+            self._restore_environment()
             _changes.take_environment_changed()
 
+    def _restore_environment(self) -> None:
+        os.environ = environ = self._live_environ
+        for name in [name for name in environ if name not in self._environ]:
+            del environ[name]
+        # All of them: os.putenv() goes around os.environ.
+        environ.update(self._environ)
+        time.tzset()
 
-def _clear(namespace: dict[str, Any]) -> None:
+
+def _let_go(namespace: dict[str, Any]) -> dict[str, Any]:
     """Let go of the script's data now, not when the collector comes by: files, connections and locks end with the
-    request. Functions, classes and modules stay for threads that the script may have left behind."""
-    kept = []
-    # A dict gives back its newest first, and ours ends where the script's own names begin.
-    while namespace:
+    request. Returns the functions, classes and modules."""
+    kept = {}
+    # A dict gives back its newest first, and ours ends where the script's own names begin. Not "while there is one":
+    # a destructor may put something in again, for ever.
+    for _ in range(len(namespace)):
         name, value = namespace.popitem()
-        kind = type(value)
-        if kind is FunctionType or kind is ModuleType or kind is type:
-            kept.append((name, value))
-        elif name == LAST_OF_OURS:
-            kept.append((name, value))
+        if name == LAST_OF_OURS:
+            namespace[name] = value
             break
-    namespace.update(reversed(kept))
+        if isinstance(value, KEPT):
+            kept[name] = value
+    return kept
+
+
+def _functions_of(namespace: dict[str, Any], kept: dict[str, Any]) -> list[FunctionType]:
+    return [value for value in kept.values() if type(value) is FunctionType and value.__globals__ is namespace]
+
+
+def _are_held(functions: list[FunctionType]) -> bool:
+    """Somebody else has one of them: a thread, a signal handler, a module that was given a callback.
+
+    A function and the namespace it lives in are a cycle. Where nobody is left to run any of them, the namespace is
+    emptied, and no collector has to find out. It stays whole when there is a reference that we cannot account for.
+    """
+    return bool(functions) and max(map(getrefcount, functions)) > UNHELD
+
+
+def _unheld() -> int:
+    """The references to a function that only our caller's dict and list have, counted as above."""
+    kept = {"function": FunctionType(compile("", "", "exec"), {})}
+    return max(map(getrefcount, list(kept.values())))
+
+
+UNHELD = _unheld()

@@ -4,6 +4,8 @@ cdef class Script:
     cdef readonly str directory
     cdef readonly object identity
     cdef readonly str path
+    cdef readonly bint settled
+    cdef readonly bint is_rewritten
     cdef readonly tuple superglobals
 
 

@@ -7,7 +7,9 @@ link that is swapped in between changes nothing.
 from __future__ import annotations
 
 import os
+import re
 import stat
+import time
 from types import CodeType
 from urllib.parse import unquote
 
@@ -16,6 +18,13 @@ from pyfpm.sapi.current import SUPERGLOBALS
 
 # Compiled files that a worker keeps. Precedent: opcache.max_accelerated_files = 10000.
 CACHE_SIZE = 10_000
+
+# Files that changed less than this ago are compiled again for the next request. A file's times are those of the
+# kernel's tick, 10 ms at most, so two changes of one size can look like one.
+UNSETTLED_NS = 20_000_000
+
+# A line break in a path could be meant for our log; none of these is in the name of a script.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # A script that uses one of these may reach any superglobal by its name as text, so it gets them all.
 _BY_NAME = frozenset({"globals", "locals", "vars", "dir", "eval", "exec", "GLOBALS", "__dict__", "__main__"})
@@ -28,7 +37,7 @@ class NotRunnable(Exception):
 class Script:
     """A file that was checked and compiled."""
 
-    __slots__ = ("asked", "code", "directory", "identity", "path", "superglobals")
+    __slots__ = ("asked", "code", "directory", "identity", "is_rewritten", "path", "settled", "superglobals")
 
     def __init__(self, asked: bytes, path: str, code: CodeType, identity: FileIdentity) -> None:
         self.asked = asked
@@ -36,6 +45,10 @@ class Script:
         self.directory = os.path.dirname(path)
         self.code = code
         self.identity = identity
+        # False: it was changed so short a time ago that another change may bear the same time.
+        self.settled = True
+        # It was asked for in Apache's way.
+        self.is_rewritten = False
         # PHP's auto_globals_jit: only what the script names is made.
         names = _names_in(code)
         used = SUPERGLOBALS if names & _BY_NAME else [name for name in SUPERGLOBALS if name in names]
@@ -60,7 +73,7 @@ class ScriptFiles:
 
         Raises:
           NotRunnable: it isn't there, or must not run.
-          SyntaxError, ValueError: it is there but cannot be compiled.
+          SyntaxError, RecursionError, MemoryError: it is there but cannot be compiled.
         """
         filename = server.get("SCRIPT_FILENAME", "")
         known = self._cache.get(filename)
@@ -68,10 +81,13 @@ class ScriptFiles:
             if known.identity.is_at(known.asked):
                 return known
             del self._cache[filename]
-        script = self._open(script_path(filename))
-        if len(self._cache) >= CACHE_SIZE:
-            del self._cache[next(iter(self._cache))]
-        self._cache[filename] = script
+        path = script_path(filename)
+        script = self._open(path)
+        script.is_rewritten = path != filename
+        if script.settled:
+            if len(self._cache) >= CACHE_SIZE:
+                del self._cache[next(iter(self._cache))]
+            self._cache[filename] = script
         return script
 
     def _open(self, path: str) -> Script:
@@ -80,35 +96,51 @@ class ScriptFiles:
                 "SCRIPT_FILENAME is not set; in nginx:"
                 " fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;"
             )
-        shown = f"SCRIPT_FILENAME {path!r}"
-        if "\0" in path:
-            raise NotRunnable(f"{shown}: it contains a NUL byte")
+        raw = path.encode("latin-1")
+        name = os.fsdecode(raw)
+        shown = f"SCRIPT_FILENAME {name!r}"
+        if _CONTROL.search(path):
+            raise NotRunnable(f"{shown}: it contains a control character")
         if not path.startswith("/"):
             raise NotRunnable(f"{shown}: it is not an absolute path")
         if not path.endswith(self._extensions):
             raise NotRunnable(f"{shown}: its extension is not one of {' '.join(self._extensions)}")
-        raw = path.encode("latin-1")
         try:
             # Non-blocking, so that a FIFO with this name does not hold the worker.
             fd = os.open(raw, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise NotRunnable(f"{shown}: {_why(raw, error)}") from None
-        with open(fd, "rb") as file:
+        try:
             identity = FileIdentity(fd)
-            final = os.readlink(f"/proc/self/fd/{fd}")
-            if final != os.fsdecode(raw):
+            found = os.fstat(fd)
+            try:
+                final = os.readlink(f"/proc/self/fd/{fd}")
+            except OSError:
+                raise NotRunnable(f"{shown}: /proc is not mounted, so its real path cannot be known") from None
+            if final != name:
                 shown += f" (really {final!r})"
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            if not stat.S_ISREG(found.st_mode):
                 raise NotRunnable(f"{shown}: it is not a regular file")
             if not final.endswith(self._extensions):
-                raise NotRunnable(
-                    f"{shown}: the extension of the file itself is not one of {' '.join(self._extensions)}"
-                )
+                extensions = " ".join(self._extensions)
+                raise NotRunnable(f"{shown}: the extension of the file itself is not one of {extensions}")
             if self._roots and not final.startswith(self._roots):
-                how = "a symbolic link leads" if os.path.normpath(path).startswith(self._roots) else "it is"
+                how = "a symbolic link leads" if os.path.normpath(name).startswith(self._roots) else "it is"
                 raise NotRunnable(f"{shown}: {how} outside of the document root {' '.join(self._roots)}")
-            source = file.read()
-        return Script(raw, final, compile(source, final, "exec", dont_inherit=True), identity)
+            try:
+                with open(fd, "rb", closefd=False) as file:
+                    source = file.read()
+            except OSError as error:
+                raise NotRunnable(f"{shown}: {_why(raw, error)}") from None
+        finally:
+            os.close(fd)
+        try:
+            code = compile(source, final, "exec", dont_inherit=True)
+        except ValueError as error:  # NUL bytes, until Python 3.12 has that as a SyntaxError
+            raise SyntaxError(str(error), (final, 1, 0, "")) from None
+        script = Script(raw, final, code, identity)
+        script.settled = abs(time.time_ns() - found.st_ctime_ns) > UNSETTLED_NS
+        return script
 
 
 def script_path(filename: str) -> str:

@@ -7,39 +7,50 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from typing import IO, Any, BinaryIO, TextIO, cast
 
 from pyfpm.sapi.current import current_or_none
 
 
-class _RawStdout(io.RawIOBase):
-    def __init__(self, fallback: TextIO) -> None:
-        self._fallback = fallback
+class _Ours(io.TextIOBase):
+    """A stream of all requests: one that closes it closes nothing for the others."""
+
+    encoding = "utf-8"
+
+    def close(self) -> None:
+        pass
+
+
+class _Bytes(io.RawIOBase):
+    """The bytes below sys.stdout or sys.stderr, of one request: a TextIOWrapper around them that is forgotten, and
+    flushed who knows when, does not write into the answer to somebody else."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        request = current_or_none()
-        if request is None:
-            return self._fallback.buffer.write(data)
-        request.response.write(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        """Only flush() of the script's functions sends early: print(flush=True) in libraries would cost a system
-        call each."""
+        copied = bytes(data)
+        self._write(copied)
+        return len(copied)
 
 
-class ScriptStdout(io.TextIOBase):
-    """``print`` writes the answer."""
+class ScriptStdout(_Ours):
+    """``print`` writes the answer. Only flush() of the script's functions sends early: print(flush=True) in libraries
+    would cost a system call each."""
 
-    encoding = "utf-8"
     errors = "surrogateescape"
 
     def __init__(self, fallback: TextIO) -> None:
         self._fallback = fallback
-        self.buffer = _RawStdout(fallback)
+
+    @property
+    def buffer(self) -> io.RawIOBase | BinaryIO:
+        request = current_or_none()
+        return self._fallback.buffer if request is None else _Bytes(request.response.write)
 
     def writable(self) -> bool:
         return True
@@ -48,34 +59,22 @@ class ScriptStdout(io.TextIOBase):
         request = current_or_none()
         if request is None:
             return self._fallback.write(text)
-        request.response.write(text.encode("utf-8", "surrogateescape"))
+        request.response.write(_encode(text, "surrogateescape"))
         return len(text)
 
 
-class _RawStderr(io.RawIOBase):
-    def __init__(self, fallback: TextIO) -> None:
-        self._fallback = fallback
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        request = current_or_none()
-        if request is None:
-            return self._fallback.buffer.write(data)
-        request.output.error(bytes(data))
-        return len(data)
-
-
-class ScriptStderr(io.TextIOBase):
+class ScriptStderr(_Ours):
     """``sys.stderr`` is the web server's error log."""
 
-    encoding = "utf-8"
     errors = "backslashreplace"
 
     def __init__(self, fallback: TextIO) -> None:
         self._fallback = fallback
-        self.buffer = _RawStderr(fallback)
+
+    @property
+    def buffer(self) -> io.RawIOBase | BinaryIO:
+        request = current_or_none()
+        return self._fallback.buffer if request is None else _Bytes(request.response.error)
 
     def writable(self) -> bool:
         return True
@@ -84,14 +83,19 @@ class ScriptStderr(io.TextIOBase):
         request = current_or_none()
         if request is None:
             return self._fallback.write(text)
-        request.output.error(text.encode("utf-8", "backslashreplace"))
+        request.response.error(_encode(text, "backslashreplace"))
         return len(text)
 
 
-class ScriptStdin(io.TextIOBase):
+def _encode(text: str, errors: str) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+    return text.encode("utf-8", errors)
+
+
+class ScriptStdin(_Ours):
     """``sys.stdin`` is the request's body; ``sys.stdin.buffer`` has its bytes."""
 
-    encoding = "utf-8"
     errors = "surrogateescape"
 
     def readable(self) -> bool:
@@ -125,3 +129,19 @@ class ScriptStreams:
         sys.stdin = self._stdin
         sys.stdout = self._stdout
         sys.stderr = self._stderr
+
+    def finish(self) -> None:
+        """What a script has put in their place gives out what it still holds, as at the end of the interpreter."""
+        if sys.stdout is not self._stdout:
+            _flush(sys.stdout)
+            sys.stdout = self._stdout
+        if sys.stderr is not self._stderr:
+            _flush(sys.stderr)
+            sys.stderr = self._stderr
+
+
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except BaseException:
+        pass  # It can be anything, None and closed files among them; that the visitor left is told by the answer's end.

@@ -15,6 +15,10 @@ def decode(text: str) -> str:
     """Percent-decode; ``text`` has a byte a character. Bytes that are not UTF-8 survive as surrogates."""
     if "%" in text:
         return unquote_to_bytes(text.encode("latin-1")).decode("utf-8", "surrogateescape")
+    return _as_utf8(text)
+
+
+def _as_utf8(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("latin-1").decode("utf-8", "surrogateescape")
@@ -36,12 +40,15 @@ def parse_pairs(text: str) -> dict[str, str]:
 
 def parse_cookies(text: str) -> dict[str, str]:
     """A Cookie header as a dict; the first of several cookies of a name counts, which is the most specific one
-    (RFC 6265, 5.4)."""
+    (RFC 6265, 5.4).
+
+    Names are as they came: one that is decoded could pass for ``__Host-`` something (CVE-2020-7070).
+    """
     found: dict[str, str] = {}
     if not text:
         return found
     for pair in text.split(";", MAX_INPUT_VARS)[:MAX_INPUT_VARS]:
         name, equals, value = pair.strip().partition("=")
         if name and equals:
-            found.setdefault(decode(name), decode(value.replace("+", " ")))
+            found.setdefault(_as_utf8(name), decode(value.replace("+", " ")))
     return found

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import signal
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import sniffio
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
@@ -29,9 +31,12 @@ def outside_of_trio() -> Iterator[None]:
     """
     hidden = dict(GLOBAL_RUN_CONTEXT.__dict__)
     GLOBAL_RUN_CONTEXT.__dict__.clear()
+    # What anyio and httpx ask which library they are under.
+    library, sniffio.thread_local.name = sniffio.thread_local.name, None
     try:
         yield
     finally:
+        sniffio.thread_local.name = library
         GLOBAL_RUN_CONTEXT.__dict__.update(hidden)
 
 
@@ -41,6 +46,9 @@ async def serve(reactor: Reactor, control: socket.socket) -> None:
     Args:
       control: the socket to the master. One byte is sent when we are ready; its end is the master's end, and ours.
     """
+    # Said to a trio.run() in user code, which finds the signals of our own trio taken. They meet as they should: the
+    # inner one gives back on its end what it has taken, and Python calls our handlers in any case.
+    warnings.filterwarnings("ignore", "It looks like Trio's signal handling code might have collided", RuntimeWarning)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGQUIT) as signals:
         async with trio.open_nursery() as nursery:
             stopping = trio.Event()

@@ -1,0 +1,144 @@
+"""A request and an output in memory, as ``sapi/interface.py`` wants them, and a site of scripts over them."""
+
+from __future__ import annotations
+
+import contextvars
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pyfpm.sapi.script import ScriptAdapter
+from pyfpm.sapi.script_file import ScriptFiles
+
+
+class FakeRequest:
+    role = 1
+    data = None
+
+    def __init__(self, params: dict[str, str], body: bytes | None = None) -> None:
+        # As the protocol has them: a character a byte.
+        self.params = {name: os.fsencode(value).decode("latin-1") for name, value in params.items()}
+        self.non_ascii = not all(value.isascii() for value in self.params.values())
+        self.stdin: BinaryIO | None = None if body is None else io.BytesIO(body)
+
+
+class FakeOutput:
+    """Collects the answer.
+
+    Args:
+      staging: bytes that can still be taken back.
+      leaves_after: the visitor is gone once so many bytes are written.
+    """
+
+    def __init__(self, staging: int = 32768, leaves_after: int | None = None) -> None:
+        self.sent = b""
+        self.stderr = b""
+        self.started = False
+        self.ended = False
+        self.flushes = 0
+        self._staging = staging
+        self._leaves_after = leaves_after
+
+    def _must_be_open(self) -> None:
+        if self.ended:
+            raise ValueError("the request is over: nothing can be added to its answer")
+        if self._leaves_after is not None and len(self.sent) >= self._leaves_after:
+            raise ConnectionAbortedError("the web server no longer waits for this answer")
+
+    def write(self, data: bytes) -> None:
+        self._must_be_open()
+        assert type(data) is bytes
+        self.sent += data
+        self.started = self.started or len(self.sent) > self._staging
+
+    def error(self, data: bytes) -> None:
+        self._must_be_open()
+        assert type(data) is bytes
+        self.stderr += data
+
+    def flush(self) -> None:
+        self._must_be_open()
+        self.flushes += 1
+        self.started = True
+
+    def sendfile(self, fd: int, offset: int, count: int) -> None:
+        self.write(os.pread(fd, count, offset))
+
+    def discard(self) -> bool:
+        if self.started:
+            return False
+        self.sent = b""
+        return True
+
+
+class Answer:
+    def __init__(self, app_status: int, output: FakeOutput, logged: list[tuple[str, str]]) -> None:
+        self.app_status = app_status
+        self.output = output
+        self.stderr = output.stderr.decode("utf-8", "surrogateescape")
+        self.logged = logged
+        head, _, self.body = output.sent.partition(b"\r\n\r\n")
+        self.lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+
+    @property
+    def log(self) -> str:
+        return "\n".join(text for _, text in self.logged)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "surrogateescape")
+
+    def all(self, name: str) -> list[str]:
+        return [line.partition(": ")[2] for line in self.lines if line.lower().startswith(name.lower() + ":")]
+
+    @property
+    def status(self) -> int:
+        return int((self.all("Status") or ["200"])[0][:3])
+
+
+class Site:
+    """A directory of scripts, and the adapter that runs them."""
+
+    def __init__(self, root: Path, *, display_errors: bool = False) -> None:
+        self.root = root
+        self._logged: list[tuple[str, str]] = []
+        self.adapter = ScriptAdapter(ScriptFiles((str(root),)), self._log, display_errors=display_errors)
+
+    def _log(self, level: str, text: str) -> None:
+        self._logged.append((level, text))
+
+    def write(self, source: str | bytes, name: str = "x.py") -> Path:
+        path = self.root / name
+        path.write_bytes(source if isinstance(source, bytes) else source.encode())
+        return path
+
+    def run(
+        self, source: str | bytes, body: bytes | None = None, output: FakeOutput | None = None, **params: str
+    ) -> Answer:
+        """The answer to a request for a script of this source."""
+        return self.ask(str(self.write(source)), body, output, **params)
+
+    def ask(self, filename: str, body: bytes | None = None, output: FakeOutput | None = None, **params: str) -> Answer:
+        output = output or FakeOutput()
+        self._logged = []
+        request = FakeRequest({"REQUEST_METHOD": "GET", "SCRIPT_FILENAME": filename} | params, body)
+        app_status = contextvars.copy_context().run(self.adapter, request, output)
+        output.ended = True
+        return Answer(app_status, output, self._logged)
+
+
+@contextmanager
+def process_as_it_was() -> Iterator[None]:
+    """Scripts run in the process of the tests here, and change what scripts may change."""
+    main, argv, path, cwd = sys.modules["__main__"], sys.argv, sys.path, os.getcwd()
+    streams = sys.stdin, sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        sys.modules["__main__"], sys.argv, sys.path = main, argv, path
+        sys.stdin, sys.stdout, sys.stderr = streams
+        os.chdir(cwd)

@@ -1,0 +1,206 @@
+"""What a script says: output, headers, status, cookies, and its end."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fakes import FakeOutput, Site, process_as_it_was
+
+DEFAULT = "Content-Type: text/html; charset=UTF-8"
+
+
+@pytest.fixture
+def site(tmp_path):
+    with process_as_it_was():
+        yield Site(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "body"),
+    [
+        ("echo('ü')", "ü".encode()),
+        ("echo('a', 'b')", b"ab"),
+        ("echo()", b""),
+        ("echo(None)", b""),
+        ("echo('a', None, 1, 2.5, True)", b"a12.5True"),
+        ("echo(b'\\xff', bytearray(b'\\0'), memoryview(b'm'))", b"\xff\0m"),
+        ("echo('\\udcff')", b"\xff"),
+        ("class S(str): pass\necho(S('s'), S('t'))", b"st"),
+        ("class O:\n  def __str__(self): return 'o'\necho(O())", b"o"),
+        ("print('a', 1, end='')", b"a 1"),
+        ("import sys\nsys.stdout.write('w'); sys.stdout.buffer.write(b'\\xfe')", b"w\xfe"),
+        ("import sys, array\nsys.stdout.buffer.write(array.array('H', [1, 1]))", b"\1\0\1\0"),
+        ("echo('a'); print('b'); echo(b'c')", b"ab\nc"),
+        ("class D:\n  def __del__(self): echo('bye')\nd = D()\necho('body ')", b"body bye"),
+        ("echo(bytes(range(256)) * 4000)", bytes(range(256)) * 4000),
+        ("for n in range(50000): echo('0123456789')", b"0123456789" * 50000),
+    ],
+)
+def test_output_leaves_as_it_is(site, source, body):
+    answer = site.run(source)
+    assert answer.lines == [DEFAULT]
+    assert answer.body == body
+    assert answer.app_status == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("header('X-A: 1'); header('x-a: 2')", [DEFAULT, "x-a: 2"]),
+        ("header('X-A: 1'); header('X-A: 2', False)", [DEFAULT, "X-A: 1", "X-A: 2"]),
+        ("header('Content-type: text/plain')", ["Content-type: text/plain"]),
+        ("header('X-A:1'); header_remove('x-a')", [DEFAULT]),
+        ("header('X-A:1'); header('Content-Type: a/b'); header_remove()", [DEFAULT]),
+        ("header_remove('Content-Type'); header('X: y')", ["X: y"]),
+        ("header('X-A: 1', True, 404)", ["Status: 404 Not Found", DEFAULT, "X-A: 1"]),
+        ("header('HTTP/1.1 404 Not Found')", ["Status: 404 Not Found", DEFAULT]),
+        ("header('HTTP/2 410')", ["Status: 410 Gone", DEFAULT]),
+        ("header('Status: 503 Slow Down')", ["Status: 503 Service Unavailable", DEFAULT]),
+        ("header('Location: /a')", ["Status: 302 Found", DEFAULT, "Location: /a"]),
+        ("http_response_code(201); header('Location: /a')", ["Status: 201 Created", DEFAULT, "Location: /a"]),
+        ("header('Location: /a', True, 307)", ["Status: 307 Temporary Redirect", DEFAULT, "Location: /a"]),
+        ("http_response_code(404); header('Location: /a')", ["Status: 302 Found", DEFAULT, "Location: /a"]),
+        ("http_response_code(599)", ["Status: 599 Status", DEFAULT]),
+        ("header('Connection: close'); header('Transfer-Encoding: chunked'); header('Keep-Alive: 1')", [DEFAULT]),
+        ("header('X: ü\\udcff')", [DEFAULT, "X: ü\udcff"]),
+        ("header('X: ')", [DEFAULT, "X: "]),
+    ],
+)
+def test_headers_are_those_that_were_set_last(site, source, lines):
+    for _ in range(2):  # the second time they are known
+        answer = site.run(source)
+        assert answer.lines == lines, answer.log
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        r"header('X: a\r\nSet-Cookie: b')", r"header('X: a\nY: b')", r"header('X: a\rb')", r"header('X: a\0')",
+        r"header('X\r\nY: a')", "header('no colon')", "header(': a')", "header('a b: c')", "header('')",
+        "header('HTTP/1.1 099 x')", "header('HTTP/1.1 x')", "header('Status: x')", "header('Status: 4040')",
+        "header('X: a', True, 99)", "http_response_code(99)", "http_response_code(1000)", "http_response_code(-1)",
+        "http_response_code(101)", r"header('X: \ud800')", r"setcookie('a', '', 0, '/\ud800')",
+        "setcookie('')", "setcookie('a=b', 'c')", "setcookie('a;b', 'c')", r"setcookie('a\n', 'c')",
+        r"setcookie('a\0', 'c')", "setcookie('a', 'b', path='/;x')", "setcookie('a', 'b', domain='a, b')",
+        r"setcookie('a', 'b', samesite='x\n')",
+    ],
+)  # fmt: skip
+def test_what_is_no_header_is_refused_and_nothing_of_it_is_sent(site, call):
+    answer = site.run(f"try: {call}\nexcept ValueError: echo('refused')")
+    assert answer.text == "refused", answer.log
+    assert answer.lines == [DEFAULT]
+
+
+@pytest.mark.parametrize("call", ["http_response_code('404')", "http_response_code(404.5)"])
+def test_a_status_is_an_integer(site, call):
+    assert site.run(f"try: {call}\nexcept TypeError: echo('refused')").text == "refused"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cookie"),
+    [
+        ("'a', 'b'", "a=b"),
+        ("'a', 'b c;ü/'", "a=b%20c%3B%C3%BC%2F"),
+        ("'a', '\\udcff'", "a=%FF"),
+        ("'a'", "a=deleted; expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0"),
+        ("'a', 'b', 1", "a=b; expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0"),
+        ("'a', 'b', 0, '/p', 'd.org', True, True, 'Lax'", "a=b; path=/p; domain=d.org; secure; HttpOnly; SameSite=Lax"),
+        ("'a', 'b', {'path': '/p', 'httponly': True, 'samesite': 'None'}", "a=b; path=/p; HttpOnly; SameSite=None"),
+    ],
+)
+def test_setcookie_encodes_the_value_and_adds_the_attributes(site, arguments, cookie):
+    answer = site.run(f"setcookie({arguments})\nsetcookie('z', '1')")
+    assert answer.all("Set-Cookie") == [cookie, "z=1"], answer.log
+
+
+def test_max_age_is_what_is_left_of_the_time(site):
+    (cookie,) = site.run("import time\nsetcookie('a', 'b', time.time() + 1000)").all("Set-Cookie")
+    assert 900 < int(re.search(r"Max-Age=(\d+)", cookie)[1]) <= 1000
+
+
+def test_headers_can_be_listed(site):
+    answer = site.run("header('X-A: 1'); header('Connection: close'); echo(headers_list(), headers_sent())")
+    assert answer.text == f"['{DEFAULT}', 'X-A: 1']False"
+
+
+def test_http_response_code_tells_what_it_was(site):
+    assert site.run("echo(http_response_code(), http_response_code(404), http_response_code())").text == "200200404"
+
+
+@pytest.mark.parametrize("how", ["flush()", "echo('x' * 5000)", "print('x' * 5000)"])
+def test_a_late_header_is_refused_and_the_line_is_named_that_sent_them(site, how):
+    """It named a line of the server's own."""
+    call = "header('X: y')"
+    for call in ("header('X: y')", "header_remove()", "http_response_code(404)", "setcookie('a', 'b')"):
+        answer = site.run(f"\n{how}\necho(headers_sent())\ntry: {call}\nexcept RuntimeError as e: echo('<', e)")
+        assert answer.text.endswith(f"True<the headers are sent already (output started at {site.root}/x.py:2)")
+
+
+def test_headers_can_be_set_while_no_more_than_4096_bytes_are_there(site):
+    assert site.run("echo('x' * 4096)\nheader('X: y')").all("X") == ["y"]
+
+
+def test_flush_sends_now_and_print_flush_does_not(site):
+    answer = site.run("print('a', flush=True)\nassert not headers_sent()\nflush()\nflush()")
+    assert answer.output.flushes == 2
+
+
+@pytest.mark.parametrize("source", ["echo('body')", "echo('body'); flush(); echo('more')", "echo('x' * 9000)"])
+def test_head_has_the_headers_alone(site, source):
+    answer = site.run(source, REQUEST_METHOD="HEAD")
+    assert (answer.lines, answer.body) == ([DEFAULT], b"")
+
+
+@pytest.mark.parametrize(
+    ("end", "app_status", "body", "stderr"),
+    [
+        ("exit()", 0, "a", ""),
+        ("exit('b')", 0, "ab", ""),
+        ("exit(3)", 3, "a", ""),
+        ("import sys; sys.exit()", 0, "a", ""),
+        ("import sys; sys.exit(259)", 3, "a", ""),
+        ("import sys; sys.exit('bad ü')", 1, "a", "bad ü\n"),
+        ("raise SystemExit(True)", 1, "a", ""),
+    ],
+)
+def test_exit_ends_the_script_and_the_answer_is_as_it_stood(site, end, app_status, body, stderr):
+    answer = site.run(f"echo('a')\n{end}\necho('never')")
+    assert (answer.app_status, answer.text, answer.stderr, answer.status) == (app_status, body, stderr, 200)
+
+
+def test_an_exit_that_cannot_be_shown_is_an_error(site):
+    """It escaped, and ended the worker."""
+    answer = site.run("class E:\n  def __str__(self): 1/0\nraise SystemExit(E())")
+    assert (answer.status, answer.app_status) == (500, 255)
+
+
+@pytest.mark.parametrize("how", ["echo('x' * 9999)", "import sys; sys.stderr.write('x')", "flush()", "pass"])
+def test_when_the_visitor_is_gone_the_script_ends_quietly(site, how):
+    """sys.stderr raised ConnectionAbortedError into the script, and that was logged as its failure."""
+    answer = site.run(f"try: {how}\nfinally: import builtins; builtins.seen = 1", output=FakeOutput(leaves_after=0))
+    assert (answer.app_status, answer.logged, answer.output.sent) == (1, [], b"")
+
+
+def test_what_is_wrapped_around_stdout_is_flushed_into_its_own_answer(site):
+    """It was flushed when the next request replaced sys.stdout: into the answer of somebody else."""
+    answer = site.run(
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, 'latin-1')\nprint('secret ü', end='')"
+    )
+    assert answer.body == b"secret \xfc"
+    assert site.run("import sys\nsys.stdout.buffer.write(b'other')").body == b"other"
+
+
+def test_what_is_wrapped_and_forgotten_does_not_reach_another_answer(site):
+    kept = "import io, sys, warnings\nw = io.TextIOWrapper(sys.stdout.buffer)\nw.write('secret')\nwarnings.kept = [w]"
+    assert site.run(kept).body == b""
+    assert (
+        site.run("import warnings\ntry: warnings.kept.pop().flush()\nexcept ValueError: echo('over')").body == b"over"
+    )
+
+
+def test_closing_the_streams_closes_them_for_nobody(site):
+    """The stream objects are shared: every later request found them closed."""
+    site.run("import sys\nsys.stdout.close(); sys.stderr.close(); sys.stdin.close()")
+    answer = site.run("import sys\nprint(*sys.stdin, flush=True)\nprint('e', file=sys.stderr)", b"body")
+    assert (answer.text, answer.stderr) == ("body\n", "e\n")
