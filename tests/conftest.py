@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.server import Server
+from support.server import Server, public_directory
 
 # CI installs every server, and there a test that could not find one has failed.
 REQUIRE_SERVERS = os.environ.get("PYFPM_TEST_REQUIRE_SERVERS") == "1"
@@ -16,6 +18,14 @@ REQUIRE_SERVERS = os.environ.get("PYFPM_TEST_REQUIRE_SERVERS") == "1"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "big: moves a gigabyte; leave these out with -m 'not big'")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that other users can enter, and whose path is short: ``tmp_path`` is neither."""
+    path = public_directory()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

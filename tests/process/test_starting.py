@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support import processes
-from support.server import public_directory, run_pyfpm
+from support.server import run_pyfpm
 from support.waiting import eventually
 from support.wire import ask
 
@@ -43,8 +43,8 @@ def test_the_master_the_zygote_and_the_workers_have_php_fpms_titles(pyfpm):
     assert processes.title(server.worker) == "pyfpm: pool www"
 
 
-def test_ipv4_ipv6_and_unix_sockets_are_listened_on_at_once(pyfpm, hello):
-    path = str(public_directory() / "another.sock")
+def test_ipv4_ipv6_and_unix_sockets_are_listened_on_at_once(pyfpm, hello, place):
+    path = str(place / "another.sock")
     server = pyfpm("--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--socket", path)
     assert len(server.addresses) == 3
     for address in server.addresses:
@@ -74,8 +74,8 @@ def test_the_unix_socket_has_the_owner_that_was_asked_for(pyfpm):
     assert (info.st_uid, info.st_gid) == (65534, 1)
 
 
-def test_a_stale_socket_file_is_replaced(pyfpm, hello):
-    path = str(public_directory() / "stale.sock")
+def test_a_stale_socket_file_is_replaced(pyfpm, hello, place):
+    path = str(place / "stale.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as nobody:
         nobody.bind(path)
     assert os.path.exists(path)

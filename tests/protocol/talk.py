@@ -69,7 +69,7 @@ def joined(events):
 
 
 def take(connection):
-    """All events that are there. Ends at NEED_DATA or the end of the connection; each event costs a byte, or one more."""
+    """All events that are there. Ends at NEED_DATA or the end of the connection; an event costs a byte or none."""
     while True:
         event = connection.next_event()
         if event is p.NEED_DATA:
@@ -100,7 +100,7 @@ def ending(connection, answers=None):
 
     def react(event):
         request = event if isinstance(event, p.Request) else getattr(event, "request", None)
-        if request is None or request not in connection.live_requests and not isinstance(event, p.Refused):
+        if request is None or (request not in connection.live_requests and not isinstance(event, p.Refused)):
             return
         done = isinstance(event, (p.Drained, p.Abort)) or (not request.refused and request.complete)
         if isinstance(event, p.Refused):

@@ -2,8 +2,8 @@
 
 Two halves. csrc/: spans and pairs point into the caller's buffer and follow each other without a gap, so each byte is
 looked at once where it lies (tests/csrc, and the invariants of tests/fuzz). Here: how much memory the connection asks
-Python for. Everything it allocates, bytes, str and dict alike, passes tracemalloc; one more copy of the input, be it for
-a moment, would show as its whole size in the peak.
+Python for. Everything it allocates, bytes, str and dict alike, passes tracemalloc; one more copy of the input, be it
+for a moment, would show as its whole size in the peak.
 """
 
 import sys

@@ -151,8 +151,8 @@ def test_client_reads_what_the_server_wrote(pieces, id, app_status, data):
 
 NO_LIMITS = {}
 NARROW = {"max_requests": 2, "max_params_size": 60, "max_params": 4}
-# These count pieces as they come: whether memory is short or a conflict is seen first is a matter of cuts, and so is how
-# much of a record came before its request was refused.
+# These count pieces as they come: whether memory is short or a conflict is seen first is a matter of cuts, and so is
+# how much of a record came before its request was refused.
 SHORT = {"max_held": 1500, "max_ignored": 150}
 
 

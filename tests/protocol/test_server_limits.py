@@ -57,7 +57,7 @@ def test_refusing_a_complete_request_needs_no_draining(feed):
     may_end = []
 
     def react(event):
-        if isinstance(event, EndOfStdin) or isinstance(event, Request) and event.role == AUTHORIZER:
+        if isinstance(event, EndOfStdin) or (isinstance(event, Request) and event.role == AUTHORIZER):
             request = event if isinstance(event, Request) else event.request
             may_end.append(connection.refuse_request(request))
 
@@ -181,7 +181,7 @@ def test_one_request_at_a_time_serves_any_number_one_after_another(feed):
 
 
 def test_no_request_at_all_is_not_a_limit():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="max_requests"):
         Limits(max_requests=0)
 
 

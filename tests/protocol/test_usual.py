@@ -28,7 +28,9 @@ beginnings = st.integers(0, len(FIXED))
 
 
 @given(st.lists(st.tuples(beginnings, distinct_pairs), max_size=40))
-def test_requests_are_what_they_say_whatever_others_began_with(requests: list[tuple[int, list[tuple[str, str]]]]) -> None:
+def test_requests_are_what_they_say_whatever_others_began_with(
+    requests: list[tuple[int, list[tuple[str, str]]]],
+) -> None:
     for fixed, rest in requests:
         pairs = dict(FIXED[:fixed]) | dict(rest)
         as_bytes = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs.items()]

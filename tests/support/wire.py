@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -25,7 +25,7 @@ class Answer:
     @property
     def head(self) -> dict[str, str]:
         """The headers, with lower-case names."""
-        lines = self.stdout.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        lines = split(self.stdout)[0].decode("latin-1").split("\r\n")
         return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
     @property
@@ -34,7 +34,15 @@ class Answer:
 
     @property
     def body(self) -> bytes:
-        return self.stdout.partition(b"\r\n\r\n")[2]
+        return split(self.stdout)[1]
+
+
+def split(stdout: bytes) -> tuple[bytes, bytes]:
+    """Header block and body. A block without a header is just the empty line."""
+    if stdout.startswith(b"\r\n"):
+        return b"", stdout[2:]
+    head, _, body = stdout.partition(b"\r\n\r\n")
+    return head, body
 
 
 def connect_to(address: str) -> socket.socket:
@@ -124,6 +132,16 @@ class Wire:
                 answer.app_status = event.app_status
                 answer.protocol_status = event.protocol_status
         return True
+
+    def pieces(self, id: int = 1) -> Iterator[bytes]:
+        """The answer's STDOUT as it comes, for one that is too large to keep; ends with it."""
+        while True:
+            answer = self._answers.setdefault(id, Answer())
+            yield from answer._pieces
+            answer._pieces.clear()
+            if answer.ends:
+                return
+            assert self._read(), "the connection ended before the answer"
 
     def rest(self) -> bytes:
         """All bytes until the other side closes. Raises TimeoutError when it does not."""

@@ -1,7 +1,8 @@
 """The FastCGI protocol without I/O, for both sides of a connection.
 
-``ServerConnection`` and ``ClientConnection`` work as in h11: ``receive_data`` stores bytes from the peer, ``next_event``
-parses one thing, the ``send_*`` methods give back bytes to write. No socket, clock, logger or event loop in here.
+``ServerConnection`` and ``ClientConnection`` work as in h11: ``receive_data`` stores bytes from the peer,
+``next_event`` parses one thing, the ``send_*`` methods give back bytes to write. No socket, clock, logger or event loop
+in here.
 
 Source: FastCGI 1.0.
 """

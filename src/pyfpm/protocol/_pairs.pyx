@@ -124,7 +124,9 @@ cdef class PairsDecoder:
         cdef int got
         cdef size_t room
         cdef Py_ssize_t distinct = 0
-        if self.pairs is None:
+        if self.pairs is None and usual_pairs.busy:
+            self.pairs = {}
+        elif self.pairs is None:
             at = usual_pairs.follow(data, length, self._max_size, &self._size, &self.non_ascii)
             self._count = usual_pairs.count()
             self.pairs = usual_pairs.take()
@@ -170,7 +172,7 @@ cdef class PairsDecoder:
         """A request's stream has ended: all its pairs."""
         if self.pairs is None:
             self.pairs = {}
-        if <size_t>PyDict_GET_SIZE(<PyObject *>self.pairs) == self._count:
+        if <size_t>PyDict_GET_SIZE(<PyObject *>self.pairs) == self._count and not usual_pairs.busy:
             usual_pairs.learn(self.pairs)
         return self.pairs
 

@@ -47,6 +47,7 @@ cdef struct Usual:
 
 
 cdef class UsualPairs:
+    cdef bint busy
     cdef Usual _usual[USUAL_PAIRS]
     cdef int _length
     cdef int _misses                    # requests in a row that began otherwise

@@ -98,6 +98,9 @@ cdef class UsualPairs:
         """The pairs that followed, as a new dict."""
         cdef dict pairs
         cdef int i
+        # Making a dict can start the garbage collector, and that any code, also some that decodes requests: until we
+        # are done with what we remember, it has to do without.
+        self.busy = True
         if self._at == self._length and self._length:
             self._misses = 0
             pairs = self._template.copy()
@@ -115,6 +118,7 @@ cdef class UsualPairs:
             if self._at >= FEWEST:
                 self._shrink(self._at)
         self._at = 0
+        self.busy = False
         return pairs
 
     cdef learn(self, dict pairs):
@@ -123,7 +127,7 @@ cdef class UsualPairs:
         cdef bytes text
         cdef size_t at = 0
         cdef size_t size = 0
-        if self._length and self._misses < PATIENCE:
+        if (self._length and self._misses < PATIENCE) or len(pairs) < FEWEST:
             return
         self._shrink(0)
         self._misses = 0

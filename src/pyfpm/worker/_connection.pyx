@@ -174,6 +174,9 @@ cdef class Connection(Sender):
 
     cdef int _forget(self, Request request) except -1:
         self.protocol.forget(request)
+        if self.protocol.request is request:
+            # What the last step found would else be kept as long as the connection is idle: params, environ and all.
+            self.protocol.request = None
         if request.stdin is not None:
             request.stdin.close()
             request.stdin = None
