@@ -9,9 +9,9 @@ import time
 
 import pytest
 from fakes import Site, process_as_it_was
-from support.server import public_directory
 
 from pyfpm.sapi.script_file import NotRunnable, ScriptFiles, script_path
+from support.server import public_directory
 
 GOOD = "echo('good')"
 
@@ -173,7 +173,7 @@ def test_no_parameter_configures_anything(site, name):
     assert site.ask(str(path), **{name: "auto_prepend_file=/etc/passwd\nA=B"}).text == site.ask(str(path)).text
 
 
-# -- changes ------------------------------------------------------------------------------------------------------------
+# -- changes -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_edit_is_seen_by_the_next_request_though_size_and_second_are_the_same(site):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support import processes
 from support.waiting import eventually
 from support.wire import Wire, ask
