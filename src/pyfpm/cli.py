@@ -33,6 +33,9 @@ class _Parser(argparse.ArgumentParser):
     def format_usage(self) -> str:
         return super().format_usage().replace("usage:", "Usage:", 1)
 
+    def format_help(self) -> str:
+        return super().format_help().replace("usage:", "Usage:", 1)
+
 
 def parser() -> argparse.ArgumentParser:
     parser = _Parser(
@@ -83,6 +86,13 @@ def configuration(arguments: argparse.Namespace) -> PoolConfig:
         if value is not None:
             name, parsed = parse_directive(f"{directive}={value}")
             found[name] = parsed
+    for option, given in (
+        ("--socket", arguments.socket),
+        ("--listen", arguments.listen),
+        ("--docroot", arguments.docroot),
+    ):
+        if "" in given:
+            raise ConfigError(f"{option} was given nothing")
     # Relative paths are meant from where the command was given, before any chdir.
     sockets = [os.path.abspath(path) for path in arguments.socket]
     if sockets or arguments.listen:

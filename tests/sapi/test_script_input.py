@@ -116,7 +116,8 @@ def test_post_asked_for_by_a_module_is_whole_though_the_body_was_read(site):
     """It began where the script had stopped reading, and moved the script's place."""
     site.write("from pyfpm import _POST\ndef f(): return dict(_POST)\n", "reads_post.py")
     answer = site.run(
-        "import sys, reads_post\na = sys.stdin.buffer.read(2)\necho(reads_post.f(), a, sys.stdin.buffer.read())",
+        "import sys, reads_post\nfirst = sys.stdin.buffer.read(2)\n"
+        "echo(reads_post.f(), first, sys.stdin.buffer.read())",
         b"a=1&b=2", CONTENT_TYPE=FORM,
     )  # fmt: skip
     assert answer.text == "{'a': '1', 'b': '2'}a=1&b=2"

@@ -38,13 +38,13 @@ class PoolConfig:
     listen_mode: int = _directive("listen.mode", values.mode, 0o660, "Permissions of a unix socket.")
     user: str | None = _directive("user", values.text, None, "User that runs the application.")
     group: str | None = _directive("group", values.text, None, "Group that runs it; without one, the user's own.")
-    chdir: str | None = _directive("chdir", values.text, None, "Directory to be in, and to import from.")
+    chdir: str | None = _directive("chdir", values.path, None, "Directory to be in, and to import from.")
     workers: int = _directive("pm.max_children", values.positive, 1, "Worker processes.")
     app: str | None = _directive(
         "app", values.text, None, "WSGI application: module:callable, module:factory() or a .py file. None: scripts."
     )
     docroots: tuple[str, ...] = _directive(
-        "doc_root", values.words, (), "Directories that scripts must be in; none for anywhere the user may read."
+        "doc_root", values.paths, (), "Directories that scripts must be in; none for anywhere the user may read."
     )
     extensions: tuple[str, ...] = _directive(
         "security.limit_extensions", values.words, (".py",), "What a script's name must end in."
@@ -61,15 +61,15 @@ class PoolConfig:
         "keepalive_timeout", values.seconds, 120.0, "How long a kept connection may be idle."
     )
     request_read_timeout_s: float = _directive(
-        "request_read_timeout", values.seconds, 60.0, "Longest silence inside an unfinished request."
+        "request_read_timeout", values.positive_seconds, 60.0, "Longest silence inside an unfinished request."
     )
     send_timeout_s: float = _directive(
-        "send_timeout", values.seconds, 60.0, "Longest time that a web server may take nothing of an answer."
+        "send_timeout", values.positive_seconds, 60.0, "Longest time that a web server may take nothing of an answer."
     )
     # Precedents: nginx 4 x 8 KiB of request headers, Apache 100 fields of 8190 bytes, h11 16 KiB in all. The web
     # server adds its own variables to the headers it let through, so leave it room above its own limit.
     max_params_size: int = _directive(
-        "max_params_size", values.size, 256 * 1024, "Largest PARAMS of a request: names and values."
+        "max_params_size", values.positive_size, 256 * 1024, "Largest PARAMS of a request: names and values."
     )
     max_params: int = _directive("max_params", values.positive, 1000, "Most name-value pairs of a request.")
     # HAProxy's default for a multiplexed connection is 100.
@@ -80,18 +80,23 @@ class PoolConfig:
         "max_connections", values.positive, 16384, "Most connections of a worker; an idle one costs a kilobyte."
     )
     max_held_connection: int = _directive(
-        "max_held_connection", values.size, 16 * 1024**2, "Memory for the unfinished requests of one connection."
+        "max_held_connection",
+        values.positive_size,
+        16 * 1024**2,
+        "Memory for the unfinished requests of one connection.",
     )
     max_held_peer: int = _directive(
-        "max_held_peer", values.size, 64 * 1024**2, "Memory for the unfinished requests of one address (TCP)."
+        "max_held_peer", values.positive_size, 64 * 1024**2, "Memory for the unfinished requests of one address (TCP)."
     )
-    max_held: int = _directive("max_held", values.size, 256 * 1024**2, "Memory for a worker's unfinished requests.")
+    max_held: int = _directive(
+        "max_held", values.positive_size, 256 * 1024**2, "Memory for a worker's unfinished requests."
+    )
     # Precedent: nginx's client_body_buffer_size, 16 KiB.
     spool_threshold: int = _directive(
         "spool_threshold", values.size, 64 * 1024, "A body above this goes to a temporary file."
     )
     spool_directory: str | None = _directive(
-        "spool_directory", values.text, None, "Where those files are made; without one, TMPDIR or /tmp."
+        "spool_directory", values.path, None, "Where those files are made; without one, TMPDIR or /tmp."
     )
     max_queued: int = _directive(
         "max_queued_output",
@@ -111,7 +116,8 @@ class PoolConfig:
                 raise ConfigError(f"cannot get gid for group '{name}' ({directive})")
         if self.group is not None and self.user is None:
             raise ConfigError("a group without a user: give --user as well")
-        for directive, path in (("chdir", self.chdir), *(("doc_root", root) for root in self.docroots)):
+        roots = (("doc_root", root) for root in self.docroots)
+        for directive, path in (("chdir", self.chdir), ("spool_directory", self.spool_directory), *roots):
             if path is not None and not os.path.isdir(path):
                 raise ConfigError(f"{directive} = {path!r}: there is no such directory")
         for extension in self.extensions:
@@ -130,10 +136,12 @@ def parse_directive(assignment: str) -> tuple[str, Any]:
     Raises:
       ConfigError: there is no such directive, or its value is malformed.
     """
-    name, _, value = (part.strip() for part in assignment.partition("="))
+    name, equals, value = (part.strip() for part in assignment.partition("="))
     field = DIRECTIVES.get(name)
     if field is None:
         raise ConfigError(f"unknown directive {name!r}; there are: {', '.join(DIRECTIVES)}")
+    if not equals:
+        raise ConfigError(f"{name} without a value; it is set as {name}=VALUE")
     try:
         return field.name, field.metadata["parse"](value)
     except ValueError as error:
