@@ -342,7 +342,9 @@ def test_a_body_that_cannot_be_stored_is_507_and_the_worker_lives_on(pyfpm, site
 
 
 def test_a_place_for_bodies_that_is_not_there_is_507(pyfpm, site, hello):
+    os.mkdir(f"{site}/missing")
     server = pyfpm("-d", f"spool_directory={site}/missing")
+    os.rmdir(f"{site}/missing")
     assert ask(server.socket, f"{site}/length.py", b"x" * 3_000_000).status == 507
     assert ask(server.socket, f"{site}/length.py", b"x" * 1000).body == b"1000"
     assert serves(server, hello)
