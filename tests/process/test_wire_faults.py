@@ -121,6 +121,29 @@ def test_a_reader_who_takes_nothing_of_what_is_queued_is_given_up(pyfpm, site, h
         eventually(lambda: processes.sockets(worker) == before, "its connection is closed")
 
 
+def test_a_request_that_runs_for_long_lets_nobody_else_time_out(pyfpm, site, hello):
+    """After it everybody looked as if they had been silent, and was hung up on before what they had sent was read."""
+    (site / "sleep.py").write_text("import time\nopen('sleeping', 'w').close()\ntime.sleep(4)\necho('slept')\n")
+    server = pyfpm(*SHORT_TIMES, "-d", "max_queued_output=32M")
+    with Wire(server.socket) as kept, Wire(server.socket) as half, Wire(server.socket) as reader:
+        assert kept.ask(hello, keep=True).body == b"hello"
+        request = half.request(hello, b"body")
+        half.send(request[:50])
+        reader.send(reader.request(f"{site}/large.py?bytes=5000000"))
+        assert serves(server, hello)
+        with Wire(server.socket) as busy:
+            busy.send(busy.request(f"{site}/sleep.py"))
+            eventually((site / "sleeping").exists, "the worker is busy")
+            kept.send(kept.request(hello, keep=True))
+            half.send(request[50:])
+            eventually(lambda: reader.socket.recv(1, socket.MSG_PEEK), "there is room for more of the answer")
+            pieces = [reader.socket.recv(200_000)]
+            assert busy.answer().body == b"slept"
+        assert kept.answer().body == b"hello"
+        assert half.answer().body == b"hello"
+        assert len(b"".join(pieces) + reader.rest()) > 5_000_000
+
+
 def test_half_open_connections_do_not_add_up(pyfpm, hello):
     server = pyfpm(*SHORT_TIMES)
     before = processes.sockets(server.worker)
@@ -236,6 +259,19 @@ def test_who_writes_the_whole_body_before_reading_gets_the_early_answer(pyfpm, s
         assert wire.answer().status == 413
         assert wire.is_closed()
     assert serves(server, hello)
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "not kept"])
+def test_the_end_of_an_early_answer_does_not_wait_for_the_rest_of_the_body(pyfpm, site, hello, keep):
+    """nginx stops sending when an answer begins, and waits for its end: both waited until the timeout."""
+    server = pyfpm("-d", "post_max_size=100K")
+    with Wire(server.socket) as wire:
+        wire.send(wire.begin(keep=keep) + wire.params(f"{site}/length.py", b"x" * 200_000))
+        assert wire.answer().status == 413
+        if keep:
+            assert wire.ask(hello, keep=True).body == b"hello"
+        else:
+            assert wire.is_closed()
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ cdef class Connection(Sender):
     cdef double last_active
     cdef bint closing           # to be closed once everything is sent and nothing is live
     cdef bint lingering         # what comes is thrown away, until the web server hangs up
+    cdef size_t unwanted        # bytes that were
     cdef bint used              # a request was answered here: it is a kept connection now
     cdef bytes unread           # input that waits until output has gone
 
@@ -37,6 +38,7 @@ cdef class Connection(Sender):
     cdef int peer_closed(self) except -1
     cdef int abandon(self) except -1
     cdef int shut(self) except -1
+    cdef int end_silent(self) except -1
     cdef int _handle(self, Request request, Step step) except -1
     cdef int _execute(self, Request request) except -1
     cdef int _forget(self, Request request) except -1
@@ -47,6 +49,7 @@ cdef class Connection(Sender):
     cdef int _over(self, Request request) except -1
     cdef int _abort(self, Request request) except -1
     cdef int _hang_up(self, error) except -1
+    cdef int _linger(self) except -1
 
 
 cdef Connection open_connection(Service service, int fd, Budget budget)
@@ -56,3 +59,5 @@ cdef enum:
     # With more than this waiting to be sent, in bytes, a connection's next requests wait as well. Not with less: a web
     # server may write all it has before it reads our answer, so we must not stop reading too early.
     READ_WHILE_QUEUED = 65536
+    # Of a connection that is to be closed, in bytes: the rest of a body that was answered early, and nobody reads.
+    MOST_UNWANTED = 1073741824

@@ -82,6 +82,10 @@ cdef class Connection(Sender):
         cdef size_t used = 0
         cdef Step step
         self.last_active = self.service.now
+        if self.lingering:
+            self.unwanted += length
+            if self.unwanted > MOST_UNWANTED:
+                self.drop()
         while length and not self.lingering:
             try:
                 step = protocol.step(data, length, &used)
@@ -226,12 +230,16 @@ cdef class Connection(Sender):
     # -- requests that do not run -------------------------------------------------------------------------------------
 
     cdef int _answer_refused(self, Request request, int status, str reason) except -1:
-        """Answer at once; END_REQUEST follows when the rest of the request has come."""
+        """Answer now; END_REQUEST follows when all of the request has come, or nothing more does (`end_silent`).
+
+        Web servers differ in what they do with a body once the answer to it has begun. Caddy and a client behind
+        HAProxy send all of it before they read, and would wait in vain for a reader if we had ended the request; nginx
+        sends no more of it and waits for the end.
+        """
         cdef Service service = self.service
         cdef Output output = open_output(self, request, service.staging, service.max_queued)
-        cdef bint live = self.protocol.find(request.id) is request
         cdef bint complete = True
-        if live:
+        if self.protocol.find(request.id) is request:
             for body in (request.stdin, request.data):
                 if body is not None:
                     body.close()
@@ -243,6 +251,21 @@ cdef class Connection(Sender):
             output.end(0)
             return self._over(request)
         output.flush()
+        return 0
+
+    cdef int end_silent(self) except -1:
+        """Nothing has come for a while: end the requests that are answered, and of which there should be more.
+
+        If it comes after all, it is dropped: on a kept connection as records of a request that is over [3.3], else
+        until the web server closes.
+        """
+        cdef Request request
+        for each in self.protocol.live():
+            request = <Request>each
+            if request.refused:
+                self._end_refused(request)
+        if self.closing and not self.lingering and not self.protocol.has_live():
+            return self._linger()
         return 0
 
     cdef int _end_refused(self, Request request) except -1:
@@ -265,7 +288,10 @@ cdef class Connection(Sender):
                 self._answer_refused(request, 400, str(error))
             if self.protocol.find(request.id) is request:
                 self._end_refused(request)
-        # Closing a TCP socket that has unread bytes resets it, and the answer would be lost on the way.
+        return self._linger()
+
+    cdef int _linger(self) except -1:
+        """Closing a socket that has unread bytes resets it, and the answer would be lost on the way."""
         self.lingering = True
         self.closing = True
         return self.shut()

@@ -60,6 +60,13 @@ cdef extern from "<sys/socket.h>" nogil:
         AF_INET
         AF_INET6
 
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int c_poll "poll"(pollfd *fds, unsigned long nfds, int timeout)
+
 cdef extern from "<netinet/in.h>" nogil:
     struct in_addr:
         uint32_t s_addr
@@ -74,6 +81,7 @@ cdef enum:
     READ = 128 * 1024           # of one recv; nginx sends a body in 32 KiB records, others in up to 64 KiB
     EVENTS = 64                 # of one epoll_wait
     ACCEPT_IN_A_ROW = 32        # then connections that are ready get their turn
+    SILENCE_S = 1               # of a request that is answered already: nginx sends no more of it
     LINGER_S = 5                # for the web server to take our last words and hang up
     MOST_QUEUED = 4096          # connections in a listen queue; the kernel's own bound
     STOPPING_S = 1              # for the first request of a connection that came just before we stop
@@ -84,6 +92,14 @@ cdef enum:
     PATIENCE_MS = 1
 
 cdef double SHARE_S = 0.010     # the coarse clock moves in steps of 4 ms
+
+
+cdef bint is_ready(Connection connection) noexcept:
+    """Something has come, or can be sent, that we have not looked at yet."""
+    cdef pollfd poll
+    poll.fd = connection.fd
+    poll.events = <short>connection.interest  # the bits are the same as epoll's
+    return c_poll(&poll, 1, 0) > 0
 
 
 cdef class Reactor:
@@ -214,8 +230,12 @@ cdef class Reactor:
                 limit = self._keepalive_timeout_s
             else:
                 limit = self._read_timeout_s
-            if idle > limit:
+            # A request that runs for long makes everybody else look idle, who may not be.
+            if idle > limit and not is_ready(connection):
                 self._close(connection)
+            elif idle > SILENCE_S and connection.protocol.has_live() and not is_ready(connection):
+                connection.end_silent()
+                self._settle(connection)
         if not self._accepting and not self._stopping:
             self._watch_listeners(True)
 

@@ -4,6 +4,7 @@ import os
 import time
 
 if "late" in _GET:
+    header("Content-Length: 20000")
     echo("the beginning of a page", "." * 10_000)
     flush()
     time.sleep(0.2)
