@@ -59,7 +59,18 @@ REUSING = ("nginx-keepalive", "nginx-keepalive-tcp", "apache-reuse", "haproxy-un
 @pytest.fixture(scope="module", params=WAYS)
 def front(request, behind, site):
     kind, tcp, options = WAYS[request.param]
-    return behind(kind, "--workers", "2", "--docroot", str(site), "-d", "post_max_size=20M", tcp=tcp, label=request.param, **options)
+    return behind(
+        kind,
+        "--workers",
+        "2",
+        "--docroot",
+        str(site),
+        "-d",
+        "post_max_size=20M",
+        tcp=tcp,
+        label=request.param,
+        **options,
+    )
 
 
 def digest(data: bytes) -> str:
