@@ -30,6 +30,7 @@ cdef class Connection(Sender):
     cdef bint closing           # to be closed once everything is sent and nothing is live
     cdef bint lingering         # what comes is thrown away, until the web server hangs up
     cdef size_t unwanted        # bytes that were
+    cdef uint32_t reads         # after which something had come
     cdef bint used              # a request was answered here: it is a kept connection now
     cdef bytes unread           # input that waits until output has gone
 
@@ -49,7 +50,7 @@ cdef class Connection(Sender):
     cdef int _over(self, Request request) except -1
     cdef int _abort(self, Request request) except -1
     cdef int _hang_up(self, error) except -1
-    cdef int _linger(self) except -1
+    cdef int linger(self) except -1
 
 
 cdef Connection open_connection(Service service, int fd, Budget budget)

@@ -82,6 +82,7 @@ cdef class Connection(Sender):
         cdef size_t used = 0
         cdef Step step
         self.last_active = self.service.now
+        self.reads += 1
         if self.lingering:
             self.unwanted += length
             if self.unwanted > MOST_UNWANTED:
@@ -265,7 +266,7 @@ cdef class Connection(Sender):
             if request.refused:
                 self._end_refused(request)
         if self.closing and not self.lingering and not self.protocol.has_live():
-            return self._linger()
+            return self.linger()
         return 0
 
     cdef int _end_refused(self, Request request) except -1:
@@ -288,9 +289,9 @@ cdef class Connection(Sender):
                 self._answer_refused(request, 400, str(error))
             if self.protocol.find(request.id) is request:
                 self._end_refused(request)
-        return self._linger()
+        return self.linger()
 
-    cdef int _linger(self) except -1:
+    cdef int linger(self) except -1:
         """Closing a socket that has unread bytes resets it, and the answer would be lost on the way."""
         self.lingering = True
         self.closing = True

@@ -397,7 +397,11 @@ cdef class Reactor:
         if not connection.pending():
             if not connection.lingering and not connection.protocol.has_live() and (
                     connection.closing or (self._stopping and connection.used and connection.unread is None)):
-                return self._close(connection)
+                if not connection.closing or connection.reads <= 1:
+                    return self._close(connection)
+                # Who writes a request bit by bit may be at it still: flup's client sends an empty DATA record that
+                # nobody needs, and would find the connection closed before it read the answer.
+                connection.linger()
             interest = EPOLLIN
         elif connection.queued > READ_WHILE_QUEUED or (connection.closing and not connection.lingering):
             interest = EPOLLOUT
