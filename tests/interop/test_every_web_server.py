@@ -217,7 +217,7 @@ def test_connections_are_used_again(front):
 
 
 def test_a_worker_that_dies_in_a_request_is_an_error_of_that_request_alone(front):
-    """Apache passes on what has come as if it were all of it; the others cut the answer, or say 502."""
+    # Each in its own words: 502 nginx, Caddy and HAProxy, 503 Apache, 500 lighttpd.
     assert fetch(front.port, "/leave.py").status in (500, 502, 503)
     for _ in range(4):
         assert fetch(front.port, "/get.py?a=1").body == b"a=1\n"
