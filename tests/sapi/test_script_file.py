@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import time
@@ -153,9 +154,7 @@ def test_there_can_be_two_roots_or_none(tmp_path):
         ("/srv/a%20b.py", "/srv/a%20b.py"),
         ("proxy:fcgi://127.0.0.1:9000/srv/x.py", "/srv/x.py"),
         ("proxy:fcgi://[::1]:9000/srv/x.py?a=/b.py", "/srv/x.py"),
-        ("proxy:fcgi://localhost/srv/a%20b%2fc.py", "/srv/a b/c.py"),
-        ("proxy:fcgi://localhost/srv/%C3%BC.py", "/srv/\u00c3\u00bc.py"),
-        ("proxy:fcgi://localhost/srv/%00.py", "/srv/\0.py"),
+        ("proxy:fcgi://localhost/srv/a%20b.py", "/srv/a%20b.py"),
         ("proxy:balancer://pool/srv/x.py?q", "/srv/x.py"),
         ("proxy:unix:/run/f.sock|fcgi://localhost/srv/x.py", "/srv/x.py"),
         ("proxy:fcgi://localhost", ""),
@@ -163,6 +162,60 @@ def test_there_can_be_two_roots_or_none(tmp_path):
 )
 def test_apaches_additions_are_taken_off(filename, path):
     assert script_path(filename) == path
+
+
+@pytest.mark.parametrize("prefix", ["proxy:fcgi://127.0.0.1:9000", "proxy:balancer://pool"])
+def test_apaches_path_is_found_as_it_comes_and_percent_decoded(site, prefix):
+    """ProxyPass encodes it and SetHandler does not; a percent sign in a name was decoded in any case."""
+    for name in ("a b.py", "\u00fc.py", "100%25.py"):
+        site.write(f"echo({name!a})", name)
+    for _ in range(2):
+        assert site.ask(f"{prefix}{site.root}/a%20b.py?a=1").text == "a b.py"
+        assert site.ask(f"{prefix}{site.root}/%C3%BC.py").text == "\u00fc.py"
+        assert site.ask(f"{prefix}{site.root}/100%25.py").text == "100%25.py"
+        time.sleep(0.05)  # for them to be kept
+    for name in ("x%00.py", "..%2f..%2fetc%2fx.py", "%2e%2e/%2e%2e/x.py", "x%20.py"):
+        assert is_404(site.ask(f"{prefix}{site.root}/{name}"))
+
+
+def test_under_apache_another_query_is_the_same_script(site):
+    """Each query was compiled anew, and kept beside the others."""
+    path = site.write(GOOD)
+    time.sleep(0.05)
+    files = ScriptFiles((str(site.root),))
+    found = {files.find({"SCRIPT_FILENAME": f"proxy:fcgi://localhost{path}?n={n}"}) for n in range(3)}
+    assert len(found) == 1
+
+
+def test_a_deployment_may_point_the_root_elsewhere(tmp_path):
+    """What the root led to was looked up at the start: after a switch of releases nothing was found any more."""
+    with process_as_it_was():
+        for release in "12":
+            (tmp_path / release).mkdir()
+            (tmp_path / release / "x.py").write_text(f"echo({release})")
+        (tmp_path / "current").symlink_to("1")
+        site = Site(tmp_path / "current")
+        assert site.ask(f"{tmp_path}/current/x.py").text == "1"
+        (tmp_path / "next").symlink_to("2")
+        (tmp_path / "next").rename(tmp_path / "current")
+        assert site.ask(f"{tmp_path}/current/x.py").text == "2"
+        assert is_404(site.ask(f"{tmp_path}/1/x.py"), "it is outside")
+
+
+def test_too_many_open_files_are_not_a_missing_script(site):
+    """A 404 may be kept by caches."""
+    path = site.write(GOOD)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        answer = site.ask(str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert answer.status == 500
+    assert "Too many open files" in answer.log
+    assert site.ask(str(path)).text == "good"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,13 @@ cdef class Script:
 
 
 cdef class ScriptFiles:
+    cdef tuple _given
     cdef tuple _roots
     cdef tuple _extensions
     cdef dict _cache
 
     cpdef Script find(self, server)
+    cdef Script _find_for_apache(self, filename)
+    cdef Script _keep(self, filename, Script script)
     cdef Script _open(self, path)
+    cdef bint _is_inside(self, final)

@@ -6,6 +6,7 @@ link that is swapped in between changes nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -22,6 +23,9 @@ CACHE_SIZE = 10_000
 # Files that changed less than this ago are compiled again for the next request. A file's times are those of the
 # kernel's tick, 10 ms at most, so two changes of one size can look like one.
 UNSETTLED_NS = 20_000_000
+
+# What keeps a file from being opened and is not about it: a 404 would be wrong, and may be kept by caches.
+NOT_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 
 # A line break in a path could be meant for our log; none of these is in the name of a script.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -64,7 +68,9 @@ class ScriptFiles:
     """
 
     def __init__(self, roots: tuple[str, ...], extensions: tuple[str, ...] = (".py",)) -> None:
-        self._roots = tuple(os.path.realpath(root).rstrip("/") + "/" for root in roots)
+        # As they were named, and where they are.
+        self._given = tuple([root.rstrip("/") + "/" for root in roots])
+        self._roots = _final(roots)
         self._extensions = extensions
         self._cache: dict[str, Script] = {}
 
@@ -73,7 +79,8 @@ class ScriptFiles:
 
         Raises:
           NotRunnable: it isn't there, or must not run.
-          SyntaxError, RecursionError, MemoryError: it is there but cannot be compiled.
+          SyntaxError: it is there but cannot be compiled.
+          OSError: it cannot be opened now; too many files are open, say.
         """
         filename = server.get("SCRIPT_FILENAME", "")
         known = self._cache.get(filename)
@@ -81,9 +88,27 @@ class ScriptFiles:
             if known.identity.is_at(known.asked):
                 return known
             del self._cache[filename]
+        if filename.startswith("proxy:"):
+            return self._find_for_apache(filename.partition("?")[0])
+        return self._keep(filename, self._open(filename))
+
+    def _find_for_apache(self, filename: str) -> Script:
+        """ProxyPass percent-encodes the path, SetHandler sends it as it is, and nothing tells which of them it was."""
+        # With another query behind it, it is still the same script.
+        known = self._cache.get(filename)
+        if known is not None and known.identity.is_at(known.asked):
+            return known
         path = script_path(filename)
-        script = self._open(path)
+        try:
+            script = self._open(path)
+        except NotRunnable:
+            if "%" not in path:
+                raise
+            script = self._open(unquote(path, "latin-1"))
         script.is_rewritten = path != filename
+        return self._keep(filename, script)
+
+    def _keep(self, filename: str, script: Script) -> Script:
         if script.settled:
             if len(self._cache) >= CACHE_SIZE:
                 del self._cache[next(iter(self._cache))]
@@ -109,6 +134,8 @@ class ScriptFiles:
             # Non-blocking, so that a FIFO with this name does not hold the worker.
             fd = os.open(raw, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
+            if error.errno in NOT_THE_FILE:
+                raise
             raise NotRunnable(f"{shown}: {_why(raw, error)}") from None
         try:
             identity = FileIdentity(fd)
@@ -124,8 +151,9 @@ class ScriptFiles:
             if not final.endswith(self._extensions):
                 extensions = " ".join(self._extensions)
                 raise NotRunnable(f"{shown}: the extension of the file itself is not one of {extensions}")
-            if self._roots and not final.startswith(self._roots):
-                how = "a symbolic link leads" if os.path.normpath(name).startswith(self._roots) else "it is"
+            if self._given and not self._is_inside(final):
+                roots = (*self._given, *self._roots)
+                how = "a symbolic link leads" if os.path.normpath(name).startswith(roots) else "it is"
                 raise NotRunnable(f"{shown}: {how} outside of the document root {' '.join(self._roots)}")
             try:
                 with open(fd, "rb", closefd=False) as file:
@@ -138,21 +166,39 @@ class ScriptFiles:
             code = compile(source, final, "exec", dont_inherit=True)
         except ValueError as error:  # NUL bytes, until Python 3.12 has that as a SyntaxError
             raise SyntaxError(str(error), (final, 1, 0, "")) from None
+        except (RecursionError, MemoryError) as error:
+            raise SyntaxError(f"it is nested too deeply ({type(error).__name__})", (final, 1, 0, "")) from None
         script = Script(raw, final, code, identity)
         script.settled = abs(time.time_ns() - found.st_ctime_ns) > UNSETTLED_NS
         return script
 
+    def _is_inside(self, final: str) -> bool:
+        if final.startswith(self._roots):
+            return True
+        # A root may be a link itself, which a deployment has just pointed elsewhere.
+        roots = _final(self._given)
+        if roots == self._roots:
+            return False
+        self._roots = roots
+        self._cache.clear()
+        return final.startswith(roots)
+
+
+def _final(roots: tuple[str, ...]) -> tuple[str, ...]:
+    """Where they really are, with a slash, so that /srv/www2 is not in /srv/www."""
+    return tuple([os.path.realpath(root).rstrip("/") + "/" for root in roots])
+
 
 def script_path(filename: str) -> str:
     """SCRIPT_FILENAME without what Apache adds to it: ``proxy:fcgi://host:port`` (or ``proxy:balancer://name``) before
-    the path, the query string behind it."""
+    the path, the query string behind it. The path may be percent-encoded."""
     for prefix in ("proxy:fcgi://", "proxy:balancer://", "proxy:unix:"):
         if filename.startswith(prefix):
             path = filename[len(prefix) :]
             if prefix == "proxy:unix:":
                 path = path.partition("|fcgi://")[2]
             _, slash, path = path.partition("/")
-            return unquote(slash + path.partition("?")[0], "latin-1")
+            return slash + path.partition("?")[0]
     return filename
 
 
