@@ -37,6 +37,52 @@ def test_a_script_that_is_no_python_names_its_file_and_nothing_of_ours(site, sou
     assert "Traceback" not in answer.stderr and "script_file" not in answer.stderr
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f():\n    header('no colon')\nf()",
+        "try: header('no colon')\nexcept ValueError: int('a')",
+        "try: header('no colon')\nexcept ValueError as error: raise KeyError('a') from error",
+        "try: header('no colon')\nexcept ValueError as error: raise ExceptionGroup('g', [error])",
+        "echo('x' * 5000)\nheader('X: y')",
+    ],
+)
+def test_our_own_frames_are_left_out_wherever_they_are(site, source):
+    """They were at the end of a traceback, and in the middle of chains."""
+    answer = site.run(source)
+    for told in (answer.stderr, answer.log):
+        assert "x.py" in told
+        assert "pyfpm/" not in told
+
+
+def test_an_exception_cannot_forge_or_colour_the_log(site):
+    """It may repeat what a visitor sent; nginx writes what it is told as it is."""
+    uri = "/a\n[now] NOTICE: \x1b"
+    answer = site.run("raise ValueError(_GET['a'])", QUERY_STRING="a=%1B[31m%C2%9B", REQUEST_URI=uri)
+    assert answer.log.startswith("uncaught exception in request /a\\n[now] NOTICE: \\x1b\n")
+    for told in (answer.stderr, answer.log):
+        assert "ValueError: \\x1b[31m\\x9b\n" in told
+        assert "\x1b" not in told and "\x9b" not in told
+
+
+def test_nothing_follows_the_page_of_a_failure(site):
+    """What a destructor says afterwards was added to it."""
+    answer = site.run("class Late:\n def __del__(self): echo('late')\nlate = Late()\n1 / 0")
+    assert is_500_without_details(answer)
+    assert "late" not in answer.text
+
+
+def test_a_destructor_finds_what_is_older_than_its_object(site):
+    """The name before it was gone already."""
+    assert site.run("class Last:\n def __del__(self): said('late')\nsaid = echo\nlast = Last()").text == "late"
+
+
+def test_tasks_that_write_when_the_visitor_has_left_are_no_failure(site):
+    source = "import trio\nasync def main():\n async with trio.open_nursery() as nursery:\n  nursery.start_soon(task)\n"
+    answer = site.run(source + "async def task(): flush()\ntrio.run(main)", output=FakeOutput(leaves_after=0))
+    assert (answer.app_status, answer.logged) == (1, [])
+
+
 def test_too_much_python_is_an_error_of_this_request_alone(site):
     assert is_500_without_details(site.run("x = " + "-" * 100_000 + "1"))
     assert site.run("echo('good')").text == "good"

@@ -56,7 +56,13 @@ def test_output_leaves_as_it_is(site, source, body):
         ("header('X-A: 1', True, 404)", ["Status: 404 Not Found", DEFAULT, "X-A: 1"]),
         ("header('HTTP/1.1 404 Not Found')", ["Status: 404 Not Found", DEFAULT]),
         ("header('HTTP/2 410')", ["Status: 410 Gone", DEFAULT]),
-        ("header('Status: 503 Slow Down')", ["Status: 503 Service Unavailable", DEFAULT]),
+        ("header('Status: 503 Slow Down')", ["Status: 503 Slow Down", DEFAULT]),
+        ("header('HTTP/1.0 404 My words')", ["Status: 404 My words", DEFAULT]),
+        ("header('Status: 404 My words'); http_response_code(410)", ["Status: 410 Gone", DEFAULT]),
+        ("header('HTTP/1.1 200 Fine')", [DEFAULT]),
+        ("http_response_code(204)", ["Status: 204 No Content"]),
+        ("http_response_code(304); header('ETag: \"a\"')", ["Status: 304 Not Modified", 'ETag: "a"']),
+        ("header_remove('Content-Type')", ["Status: 200 OK"]),
         ("header('Location: /a')", ["Status: 302 Found", DEFAULT, "Location: /a"]),
         ("http_response_code(201); header('Location: /a')", ["Status: 201 Created", DEFAULT, "Location: /a"]),
         ("header('Location: /a', True, 307)", ["Status: 307 Temporary Redirect", DEFAULT, "Location: /a"]),
@@ -78,6 +84,8 @@ def test_headers_are_those_that_were_set_last(site, source, lines):
     [
         r"header('X: a\r\nSet-Cookie: b')", r"header('X: a\nY: b')", r"header('X: a\rb')", r"header('X: a\0')",
         r"header('X\r\nY: a')", "header('no colon')", "header(': a')", "header('a b: c')", "header('')",
+        r"header('X\n: a')", r"header('HTTP/1.1 200 a\r\nX: y')", r"header('Status: 404 a\nX: y')",
+        r"header('HTTP/1.1 200 \ud800')", "header('HTTP/1.1')", "setcookie('a', 'b', {'lifetime': 3})",
         "header('HTTP/1.1 099 x')", "header('HTTP/1.1 x')", "header('Status: x')", "header('Status: 4040')",
         "header('X: a', True, 99)", "http_response_code(99)", "http_response_code(1000)", "http_response_code(-1)",
         "http_response_code(101)", r"header('X: \ud800')", r"setcookie('a', '', 0, '/\ud800')",
@@ -106,6 +114,8 @@ def test_a_status_is_an_integer(site, call):
         ("'a'", "a=deleted; expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0"),
         ("'a', 'b', 1", "a=b; expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0"),
         ("'a', 'b', 0, '/p', 'd.org', True, True, 'Lax'", "a=b; path=/p; domain=d.org; secure; HttpOnly; SameSite=Lax"),
+        ("'a', 5", "a=5"),
+        ("'a', 'b', {'Path': '/p', 'SameSite': 'Lax'}", "a=b; path=/p; SameSite=Lax"),
         ("'a', 'b', {'path': '/p', 'httponly': True, 'samesite': 'None'}", "a=b; path=/p; HttpOnly; SameSite=None"),
     ],
 )
@@ -117,6 +127,11 @@ def test_setcookie_encodes_the_value_and_adds_the_attributes(site, arguments, co
 def test_max_age_is_what_is_left_of_the_time(site):
     (cookie,) = site.run("import time\nsetcookie('a', 'b', time.time() + 1000)").all("Set-Cookie")
     assert 900 < int(re.search(r"Max-Age=(\d+)", cookie)[1]) <= 1000
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_content_has_none(site, status):
+    assert site.run(f"http_response_code({status}); echo('x' * 5000); echo('y')").body == b""
 
 
 def test_headers_can_be_listed(site):

@@ -13,6 +13,10 @@ cdef extern from "Python.h":
     int PySys_AddAuditHook(Py_AuditHookFunction hook, void *data) except -1
 
 
+cdef extern from "<stdlib.h>":
+    int clearenv()
+
+
 # Set by the hook in whatever thread raises the event, under the GIL; never reset by it.
 cdef bint directory_changed = True
 cdef bint environment_changed = False
@@ -51,3 +55,8 @@ def take_environment_changed():
     changed = environment_changed
     environment_changed = False
     return changed
+
+
+def clear_environment():
+    """Take every variable from what C code and child processes see; os.environ is not told."""
+    clearenv()

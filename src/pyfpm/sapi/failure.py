@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
-import sys
+import re
 import traceback
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from pyfpm.sapi import pages
 from pyfpm.sapi.interface import Output
@@ -14,25 +15,46 @@ from pyfpm.sapi.interface import Output
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 Log = Callable[[str, str], None]
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 
 def describe(error: BaseException) -> str:
-    """The traceback as text, from the first frame of the user's own on."""
-    frames = error.__traceback__
-    while frames is not None and _is_ours(frames):
-        frames = frames.tb_next
-    if frames is None and not isinstance(error, SyntaxError):
-        # A failure of our own, and all of it is wanted. A SyntaxError names its place itself.
-        frames = error.__traceback__
+    """The traceback as text, with the user's own frames only. Never raises."""
     try:
-        return "".join(traceback.format_exception(type(error), error, frames))
+        told = traceback.TracebackException.from_exception(error)
+        _leave_out_ours(told, error)
+        text = "".join(told.format())
     except Exception as other:  # Attributes of an exception can be anything; that must not hide that there was one.
-        return f"{type(error).__qualname__} (it cannot be shown: {type(other).__qualname__})\n"
+        text = f"{type(error).__qualname__} (it cannot be shown: {type(other).__qualname__})\n"
+    return printable(text)
 
 
-def _is_ours(frame: TracebackType) -> bool:
+def _leave_out_ours(told: traceback.TracebackException, error: BaseException) -> None:
+    left: list[tuple[traceback.TracebackException, BaseException]] = [(told, error)]
+    while left:
+        told, error = left.pop()
+        ours = [_is_ours(frame.f_globals) for frame, _ in traceback.walk_tb(error.__traceback__)]
+        # Without any of the user's it is a failure of our own, and all of it is wanted. A SyntaxError names its place.
+        if len(ours) == len(told.stack) and (not all(ours) or isinstance(error, SyntaxError)):
+            told.stack[:] = [frame for frame, is_ours in zip(told.stack, ours, strict=True) if not is_ours]
+        # Where a chain of exceptions comes back to one that was told already, told has no more of it.
+        if told.__cause__ is not None and error.__cause__ is not None:
+            left.append((told.__cause__, error.__cause__))
+        if told.__context__ is not None and error.__context__ is not None:
+            left.append((told.__context__, error.__context__))
+        if told.exceptions and isinstance(error, BaseExceptionGroup):
+            left += zip(told.exceptions, error.exceptions, strict=True)
+
+
+def _is_ours(names: dict[str, Any]) -> bool:
     # By package, since the zygote's own name is __main__. What imports on our behalf is of no more use to the reader.
-    package = str(frame.tb_frame.f_globals.get("__package__", ""))
+    package = str(names.get("__package__", ""))
     return package.startswith("pyfpm.") or package == "importlib"
+
+
+def printable(text: str) -> str:
+    """With escapes for what a terminal would act on, since exceptions may repeat what visitors send. Line ends stay."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def report(output: Output, log: Log, error: BaseException, uri: str, *, display: bool = False) -> None:
@@ -42,7 +64,9 @@ def report(output: Output, log: Log, error: BaseException, uri: str, *, display:
       display: show the traceback in the page (``display_errors``).
     """
     text = describe(error)
-    log("ERROR", f"uncaught exception in request {uri}\n{text}")
+    # One line, whatever is in it; a script may have made anything of it.
+    request = printable(str(uri).replace("\n", "\\n"))
+    log("ERROR", f"uncaught exception in request {request}\n{text}")
     try:
         output.error(b"Python message: " + text.encode("utf-8", "backslashreplace"))
         if output.discard():
@@ -60,9 +84,3 @@ def _show(output: Output, text: str) -> None:
         b"Status: 500 Internal Server Error\r\nContent-Type: text/html; charset=UTF-8\r\n\r\n"
         + page.encode("utf-8", "backslashreplace")
     )
-
-
-def current_exc_info() -> ExcInfo:
-    kind, error, frames = sys.exc_info()
-    assert kind is not None and error is not None
-    return kind, error, frames

@@ -11,7 +11,8 @@ from typing import Any, NoReturn, SupportsIndex
 from urllib.parse import quote
 
 from pyfpm.sapi.current import current
-from pyfpm.sapi.headers import header_line
+from pyfpm.sapi.headers import check_value, header_line
+from pyfpm.sapi.response import ScriptResponse
 
 # Headers that scripts set in the same words each time, taken apart once: the argument of header(): (name in lower case,
 # line). Those that act on the status are not among them.
@@ -19,7 +20,10 @@ _known_headers: dict[str, tuple[str, str]] = {}
 MOST_KNOWN = 500
 LONGEST_KNOWN = 100
 
-_STATUS_LINE = re.compile(r"HTTP/\S+\s+(\d{3})\b")
+# What follows "HTTP/1.1 " or "Status: ".
+_STATUS = re.compile(r"([0-9]{3})(?:[ \t]+(.*))?", re.DOTALL)
+
+_COOKIE_OPTIONS = frozenset({"expires", "path", "domain", "secure", "httponly", "samesite"})
 
 
 def echo(*parts: Any) -> None:
@@ -62,27 +66,24 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
     if known is not None and not code:
         response.add(known, replace)
         return
-    status_line = _STATUS_LINE.match(line) if line.startswith("HTTP/") else None
-    if status_line:
-        response.status = _status(int(status_line[1]))
+    if line.startswith("HTTP/"):
+        _set_status(response, line, line.partition(" ")[2])
         return
     name, colon, value = line.partition(":")
     if not colon:
         raise ValueError(f"{line!r} is not a header of the form 'Name: value'")
-    name = name.strip()
+    name = name.strip(" \t")
     lower = name.lower()
     value = value.strip(" \t")
     if lower == "status":
-        if not re.match(r"\d{3}(?!\S)", value):
-            raise ValueError(f"{line!r} does not have a status of three digits")
-        response.status = _status(int(value[:3]))
+        _set_status(response, line, value)
         return
     field = (lower, _encodable(header_line(name, value)))
     if code:
         code = _status(code)
     response.add(field, replace)
     if code:
-        response.status = code
+        response.set_status(code)
     elif lower != "location":
         if len(line) <= LONGEST_KNOWN:
             if len(_known_headers) >= MOST_KNOWN:
@@ -90,7 +91,16 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
                 _known_headers.clear()
             _known_headers[line] = field
     elif not (response.status == 201 or 300 <= (response.status or 200) < 400):
-        response.status = 302
+        response.set_status(302)
+
+
+def _set_status(response: ScriptResponse, line: str, status: str) -> None:
+    found = _STATUS.fullmatch(status.strip(" \t"))
+    if found is None:
+        raise ValueError(f"{line!r} does not have a status of three digits")
+    phrase = found[2] or ""
+    check_value("Status", phrase)
+    response.set_status(_status(int(found[1])), _encodable(phrase))
 
 
 def _encodable(text: str) -> str:
@@ -137,7 +147,7 @@ def http_response_code(code: int | None = None) -> int:
     if code:
         code = _status(code)
         response.must_be_changeable()
-        response.status = code
+        response.set_status(code)
     return before
 
 
@@ -154,21 +164,25 @@ def setcookie(
     """Send a cookie; its value is percent-encoded. An empty value deletes it.
 
     Args:
-      expires: Unix time, 0 for the end of the browser's session; or a mapping with the other options, as in PHP 7.3.
+      expires: Unix time, 0 for the end of the browser's session; or a mapping with the other options, as in PHP 7.3,
+        their names in any case.
 
     Raises:
       HeadersSentError: output has left already.
       ValueError: a name or an attribute has characters that a cookie can't have.
     """
     if isinstance(expires, Mapping):
-        return setcookie(name, value, **expires)
+        options = {option.lower(): chosen for option, chosen in expires.items()}
+        if unknown := options.keys() - _COOKIE_OPTIONS:
+            raise ValueError(f"a cookie has no option {', '.join(sorted(unknown))}")
+        return setcookie(name, value, **options)
     if not name or re.search(r"[=,; \t\r\n\v\f]", name):
         raise ValueError(f"{name!r} is not a name for a cookie")
     for attribute in (path, domain, samesite):
         if re.search(r"[,; \t\r\n\v\f]", attribute):
             raise ValueError(f"{attribute!r} cannot stand in a cookie's path, domain or samesite")
-    if value:
-        cookie = f"{name}={quote(value, safe='', errors='surrogateescape')}"
+    if value is not None and value != "":
+        cookie = f"{name}={quote(str(value), safe='', errors='surrogateescape')}"
         if expires:
             cookie += f"; expires={formatdate(expires, usegmt=True)}; Max-Age={max(0, int(expires - time.time()))}"
     else:

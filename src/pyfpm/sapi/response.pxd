@@ -7,14 +7,17 @@ cdef class ScriptResponse:
     cdef bint _bodiless
     cdef list _held
     cdef Py_ssize_t _held_size
+    cdef str _phrase
     cdef public list headers
-    cdef public object status
+    cdef readonly object status
     cdef public bint head_sent
     cdef public str sent_at
 
     cpdef write(self, data)
-    @cython.locals(block=str)
+    @cython.locals(block=str, has_content=bint)
     cpdef send_head(self)
+    cpdef give_up(self)
+    cpdef set_status(self, status, phrase=*)
     cpdef add(self, tuple field, bint replace)
     cpdef remove(self, name)
     cpdef must_be_changeable(self)

@@ -43,7 +43,7 @@ class Nowhere:
 
 
 class ScriptResponse:
-    __slots__ = ("_bodiless", "_held", "_held_size", "_output", "head_sent", "headers", "sent_at", "status")
+    __slots__ = ("_bodiless", "_held", "_held_size", "_output", "_phrase", "head_sent", "headers", "sent_at", "status")
 
     def __init__(self, output: Output, bodiless: bool) -> None:
         self._output = output
@@ -53,6 +53,7 @@ class ScriptResponse:
         # (name in lower case, line); None: nothing but the default.
         self.headers: list[tuple[str, str]] | None = None
         self.status: int | None = None
+        self._phrase = ""
         self.head_sent = False
         self.sent_at = ""
 
@@ -88,13 +89,22 @@ class ScriptResponse:
         """Put the header block and what was held back on its way."""
         self.head_sent = True
         status = self.status
-        block = "" if status is None or status == 200 else f"Status: {status} {_phrase(status)}\r\n"
+        block = ""
+        has_content = True
+        if status is not None and status != 200:
+            block = f"Status: {status} {self._phrase or _phrase(status)}\r\n"
+            if status == 204 or status == 304:
+                # These end with their headers (RFC 9110, 15.3.5 and 15.4.5); a body could be taken for another answer.
+                has_content = False
+                self._bodiless = True
         headers = self.headers
-        if headers is None or not _has_content_type(headers):
+        if has_content and (headers is None or not _has_content_type(headers)):
             block += DEFAULT_CONTENT_TYPE
         if headers is not None:
             for _, line in headers:
                 block += line
+        # A CGI answer has one header at least (RFC 3875, 6.2).
+        block = block or "Status: 200 OK\r\n"
         head = (block + "\r\n").encode("utf-8", "surrogateescape")
         if self._bodiless:
             self._send(head)
@@ -105,12 +115,11 @@ class ScriptResponse:
             self._send(head + b"".join(self._held))
         self._held = []
 
-    def discard(self) -> bool:
-        """Forget body and headers, if they have not left. True if that was possible."""
-        if self.head_sent:
-            return False
+    def give_up(self) -> None:
+        """Somebody else ends the answer: forget what is held back, and add nothing any more."""
+        self.head_sent = True
+        self._bodiless = True
         self._held = []
-        return True
 
     def end(self) -> None:
         if not self.head_sent:
@@ -139,6 +148,11 @@ class ScriptResponse:
         if self.head_sent:
             where = f" (output started at {self.sent_at})" if self.sent_at else ""
             raise HeadersSentError("the headers are sent already" + where)
+
+    def set_status(self, status: int, phrase: str = "") -> None:
+        """``phrase`` stands behind it; without one, the usual words do."""
+        self.status = status
+        self._phrase = phrase
 
     def add(self, field: tuple[str, str], replace: bool) -> None:
         """Add a header: its name in lower case, and its line."""

@@ -136,10 +136,10 @@ class ScriptAdapter:
         return 0
 
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
-        response = current.response
+        current.response.give_up()
+        if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
+            return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
-        response.discard()
-        response.head_sent = True  # by report, or before the exception
         report(current.output, self._log, error, uri, display=self._display_errors)
         return 255
 
@@ -180,9 +180,10 @@ class _ProcessState:
 
     def _restore_environment(self) -> None:
         os.environ = environ = self._live_environ
+        # os.putenv() goes around os.environ, which cannot tell what there is besides.
+        _changes.clear_environment()
         for name in [name for name in environ if name not in self._environ]:
             del environ[name]
-        # All of them: os.putenv() goes around os.environ.
         environ.update(self._environ)
         time.tzset()
 
@@ -200,6 +201,7 @@ def _let_go(namespace: dict[str, Any]) -> dict[str, Any]:
             break
         if isinstance(value, KEPT):
             kept[name] = value
+        value = None  # Its destructor runs now, while what is older is still there for it.
     return kept
 
 

@@ -42,7 +42,8 @@ def parse_cookies(text: str) -> dict[str, str]:
     """A Cookie header as a dict; the first of several cookies of a name counts, which is the most specific one
     (RFC 6265, 5.4).
 
-    Names are as they came: one that is decoded could pass for ``__Host-`` something (CVE-2020-7070).
+    Names are as they came: one that is decoded could pass for ``__Host-`` something (CVE-2020-7070). In
+    a value, as in PHP, a plus is a plus.
     """
     found: dict[str, str] = {}
     if not text:
@@ -50,5 +51,5 @@ def parse_cookies(text: str) -> dict[str, str]:
     for pair in text.split(";", MAX_INPUT_VARS)[:MAX_INPUT_VARS]:
         name, equals, value = pair.strip().partition("=")
         if name and equals:
-            found.setdefault(_as_utf8(name), decode(value.replace("+", " ")))
+            found.setdefault(_as_utf8(name), decode(value))
     return found
