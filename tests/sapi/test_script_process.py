@@ -20,7 +20,7 @@ from support.wire import Wire, ask
 CHANGE = """
 import builtins, contextvars, decimal, gc, os, sys, threading, time, warnings
 os.environ["LEFT"] = "1"; os.environ["PATH"] = "/left"; del os.environ["HOME"]
-os.putenv("LANG", "left"); os.environ["TZ"] = "Asia/Tokyo"; time.tzset()
+os.putenv("LANG", "left"); os.putenv("PUT", "left"); os.environ["TZ"] = "Asia/Tokyo"; time.tzset()
 os.mkdir("left") if not os.path.exists("left") else None
 os.chdir("left"); os.umask(0o077)
 sys.path.insert(0, "/left"); sys.path = tuple(sys.path); sys.argv.append("left"); sys.argv = None
@@ -207,7 +207,7 @@ def test_a_script_can_run_an_event_loop_of_its_own(pyfpm, site, library, call):
 
 UNCOMPILED = """
 import importlib.machinery, os, sys
-PLAIN = {"current", "functions", "headers", "response", "script", "script_file", "streams", "superglobals"}
+PLAIN = {"current", "functions", "headers", "response", "script", "script_file", "streams", "superglobals", "wsgi"}
 class PyFirst:
     def find_spec(self, name, path, target=None):
         if name.startswith("pyfpm.sapi.") and name.rpartition(".")[2] in PLAIN:
@@ -226,7 +226,9 @@ sys.exit(pytest.main(sys.argv[1:]))
 def test_uncompiled_modules_behave_the_same(tmp_path):
     """They run so in interpreters that no Cython module can be imported in."""
     here = Path(__file__).parent
-    files = [str(here / f"test_script_{name}.py") for name in ("input", "output", "failure", "file")]
+    names = ["headers", "wsgi", "wsgi_environ", "wsgi_files"]
+    names += [f"script_{name}" for name in ("input", "output", "failure", "file")]
+    files = [str(here / f"test_{name}.py") for name in names]
     done = subprocess.run(
         [sys.executable, "-c", UNCOMPILED, "-q", "-x", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/t", *files],
         capture_output=True, text=True, cwd=here.parent.parent,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,8 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 FILE_BLOCK = 64 * 1024
 
+_CODE = re.compile("[1-9][0-9][0-9]")
+_LENGTH = re.compile("[0-9]{1,18}")
 
 # Applications use a handful of statuses. status: "Status: ...\r\n", "" for the one that web servers take for granted.
 _status_lines: dict[str, str] = {"200 OK": ""}
@@ -35,7 +38,7 @@ def status_line(status: str) -> str:
     line = _status_lines.get(status)
     if line is None:
         status = _plain("the status", status)
-        if len(status) < 4 or status[3] != " " or not (status[:3].isascii() and status[:3].isdecimal()):
+        if len(status) < 4 or status[3] != " " or not _CODE.match(status):
             raise ValueError(f"the status {status!r} is not of the form '200 OK'")
         check_value("Status", status)
         line = f"Status: {status}\r\n"
@@ -161,6 +164,8 @@ class Response:
             if length == 16 and name.lower() == "content-length":
                 if without_length:
                     continue  # "A server MUST NOT" (RFC 9110, 8.6), and frameworks do.
+                if not _LENGTH.fullmatch(value):
+                    raise ValueError(f"the Content-Length {value!r} is not a number of bytes")
                 self._length = value
             elif length == 10 and name.lower() == "location" and not block.startswith("Status: "):
                 # In CGI a Location alone is a redirect (RFC 3875, 6.2.3); an application that says 200 means it.
@@ -219,7 +224,7 @@ class Response:
             return False
         count = max(info.st_size - offset, 0)
         announced = self._length
-        if announced is not None and announced.isdecimal():
+        if announced is not None:
             count = min(count, int(announced))  # a range of the file
         self.finish_head(count)
         if not self._bodiless:
@@ -301,6 +306,8 @@ class WSGIAdapter:
             return
         if isinstance(result, FileWrapper) and response.send_file(result):
             return
+        if result is None:
+            raise TypeError("the application returned None, which is not iterable; WSGI wants an iterable of bytes")
         for piece in result:
             if piece or not isinstance(piece, bytes):
                 response.write(piece)
