@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import socket
 import threading
 import time
@@ -352,6 +353,9 @@ def test_many_connections_of_one_address_share_a_budget(pyfpm, site, hello):
     wires = [Wire(address) for _ in range(4)]
     for wire in wires:
         wire.send(wire.begin() + wire.params(f"{site}/length.py", body) + wire.client.send_stdin(1, body))
+    # A request that ended before all bodies were read would make room for the next.
+    sockets = [wire.socket for wire in wires]
+    eventually(lambda: len(select.select(sockets, [], [], 0)[0]) == 2, "two of them are answered before their end")
     for wire in wires:
         wire.send(wire.client.send_stdin(1, b""))
     statuses = sorted(wire.answer().status for wire in wires)
