@@ -10,11 +10,13 @@ CFLAGS = ["-std=c11", "-Icsrc", *os.environ.get("PYFPM_CFLAGS", "-O2").split()]
 LDFLAGS = os.environ.get("PYFPM_LDFLAGS", "").split()
 
 
-def extension(name: str, suffix: str = ".pyx", c_sources: tuple[str, ...] = ()) -> Extension:
+def extension(
+    name: str, suffix: str = ".pyx", c_sources: tuple[str, ...] = (), depends: tuple[str, ...] = ()
+) -> Extension:
     return Extension(
         name,
         ["src/" + name.replace(".", "/") + suffix, *c_sources],
-        depends=["csrc/fcgi.h"] if c_sources else [],
+        depends=["csrc/fcgi.h", *depends] if c_sources else [*depends],
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,
     )
@@ -46,6 +48,7 @@ setup(
                 over_fcgi("pyfpm.protocol._records"),
                 over_fcgi("pyfpm.protocol._server"),
                 over_fcgi("pyfpm.protocol._client"),
+                extension("pyfpm.observe._scoreboard", depends=("csrc/scoreboard.h",)),
                 extension("pyfpm.sapi._changes"),
                 extension("pyfpm.sapi._identity"),
                 extension("pyfpm.worker._process"),
