@@ -40,10 +40,6 @@ cdef uint64_t number(uint64_t value) noexcept nogil:
     return value if value < LARGEST else LARGEST
 
 
-cdef tuple numbers(const uint64_t *values, int count):
-    return tuple([number(values[i]) for i in range(count)])
-
-
 cdef str text(const char *start, size_t length, size_t room):
     return start[:length if length < room else room].decode("utf-8", "backslashreplace")
 
@@ -135,6 +131,7 @@ cdef class Slot:
 
     def counters(self):
         cdef fpm_slot *page = self.page
+        cdef int i
         if page == NULL:
             raise ValueError("this slot is closed")
         return Counters(
@@ -144,9 +141,11 @@ cdef class Slot:
             aborted=number(page.aborted),
             slow=number(page.slow),
             bytes_out=number(page.bytes_out),
-            statuses=numbers(page.status, FPM_STATUS_CLASSES),
-            service=Histogram(number(page.service_sum_us), numbers(page.service, FPM_BUCKETS)),
-            wait=Histogram(number(page.wait_sum_us), numbers(page.wait, FPM_BUCKETS)),
+            statuses=tuple([number(page.status[i]) for i in range(FPM_STATUS_CLASSES)]),
+            service=Histogram(
+                number(page.service_sum_us), tuple([number(page.service[i]) for i in range(FPM_BUCKETS)])
+            ),
+            wait=Histogram(number(page.wait_sum_us), tuple([number(page.wait[i]) for i in range(FPM_BUCKETS)])),
         )
 
 
