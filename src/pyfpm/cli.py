@@ -1,17 +1,25 @@
-"""The command line of ``pyfpm``."""
+"""The command line of ``pyfpm``: php-fpm's switches, and what does without a file.
+
+An option that is not given is looked up in the environment, as PYFPM_ and its long name (``PYFPM_WORKERS=4``); what it
+means then goes over the file. So the command line counts more than the environment, and that more than the file.
+"""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
+import shlex
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from pyfpm import __version__
-from pyfpm.config import ConfigError, PoolConfig
-from pyfpm.config.pool import parse_directive
+from pyfpm.config import Config, ConfigError, PoolConfig, StartOptions, dump, from_command_line, load
+from pyfpm.config.load import Override, split_assignment
+from pyfpm.config.privilege import refuse_root
+from pyfpm.config.values import flag
 from pyfpm.observe.log import Log
 
 EX_USAGE = 64
@@ -21,7 +29,25 @@ EPILOG = """\
 examples:
   pyfpm --socket /tmp/fpm.sock --workers 4 --docroot /srv/www      scripts, as php-fpm runs .php files
   pyfpm --socket /tmp/fpm.sock --workers 4 mysite.wsgi:application  a WSGI application
+  pyfpm -y /etc/pyfpm/pyfpm.conf                                    pools of a configuration file
+  pyfpm -y /etc/pyfpm/pyfpm.conf -t                                 is that file right?
+
+Each option may come from the environment: PYFPM_WORKERS=4 is --workers 4.
 """
+
+# Options that stand for one directive each.
+DIRECTIVES = {
+    "workers": "pm.max_children",
+    "pm": "pm",
+    "socket_mode": "listen.mode",
+    "socket_owner": "listen.owner",
+    "socket_group": "listen.group",
+    "user": "user",
+    "group": "group",
+    "chdir": "chdir",
+    "app": "app",
+    "pid": "pid",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,6 +63,13 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help().replace("usage:", "Usage:", 1)
 
 
+class _Refused(argparse.Action):
+    """A switch of php-fpm that has nothing to show here."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> NoReturn:
+        parser.error(f"{self.option_strings[0]} shows what PHP has; pyfpm has no such thing, -v tells its version")
+
+
 def parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pyfpm",
@@ -47,59 +80,110 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("app", nargs="?", metavar="APP", help="module:callable, module:factory() or a .py file; without it, scripts")
-    add("--socket", action="append", default=[], metavar="PATH", help="listen on a unix socket (repeatable)")
-    add("--listen", action="append", default=[], metavar="HOST:PORT", help="listen on TCP (repeatable)")
+    add("--socket", action="append", metavar="PATH", help="listen on a unix socket (repeatable)")
+    add("--listen", action="append", metavar="HOST:PORT", help="listen on TCP (repeatable)")
     add("--workers", metavar="N", help="worker processes (1)")
+    add("--pm", metavar="KIND", help="static, dynamic or ondemand (static)")
     add("--chdir", metavar="DIR", help="directory to be in, and to import APP from")
-    add("--docroot", action="append", default=[], metavar="DIR", help="keep scripts inside of DIR (repeatable)")
+    add("--docroot", action="append", metavar="DIR", help="keep scripts inside of DIR (repeatable)")
     add("--user", metavar="NAME", help="user that runs the application")
     add("--group", metavar="NAME", help="group that runs the application")
     add("--socket-mode", metavar="MODE", help="permissions of the unix sockets (0660)")
     add("--socket-owner", metavar="NAME", help="owner of the unix sockets")
     add("--socket-group", metavar="NAME", help="group of the unix sockets")
-    add("-d", action="append", default=[], dest="directives", metavar="NAME=VALUE", help="set any directive")
-    add("-R", "--allow-to-run-as-root", action="store_true", help="no warning when the application runs as root")
+    add("-y", "--fpm-config", metavar="FILE", help="read a configuration file, in php-fpm.conf's syntax")
+    add("-p", "--prefix", metavar="DIR", help="what relative paths in FILE are meant from (its directory)")
+    add("-g", "--pid", metavar="FILE", help="write the master's pid there")
+    add("-d", "--directives", action="append", metavar="NAME=VALUE", help="set any directive (repeatable)")
+    add("-t", "--test", action="count", help="check the configuration and exit; -tt prints it as well")
+    add("-D", "--daemonize", action="store_true", default=None, help="go to the background")
+    add("-F", "--nodaemonize", action="store_true", default=None, help="stay in the foreground")
+    add("-O", "--force-stderr", action="store_true", default=None, help="log to standard error in any case")
+    add("-R", "--allow-to-run-as-root", action="store_true", default=None, help="pools may run as root")
+    add("-c", "--php-ini", metavar="PATH", help="accepted for php-fpm's sake: there is no php.ini")
+    add("-n", "--no-php-ini", action="store_true", default=None, help="accepted, too")
+    add("-e", "--profiler-info", action="store_true", default=None, help="accepted, too")
+    add("-i", "--info", action=_Refused, nargs=0, help=argparse.SUPPRESS)
+    add("-m", "--modules", action=_Refused, nargs=0, help=argparse.SUPPRESS)
     add("-v", "--version", action="version", version=f"pyfpm {__version__} (Python {platform.python_version()})")
     return parser
 
 
-def configuration(arguments: argparse.Namespace) -> PoolConfig:
-    """The pool that a command line means.
+def add_environment(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Set what was not given from PYFPM_ and its name: lists as a shell splits them, switches as yes or no.
 
+    Raises:
+      ConfigError: a switch is neither.
+    """
+    for action in parser()._actions:
+        name = f"PYFPM_{action.dest.upper()}"
+        if getattr(arguments, action.dest, action) is not None or name not in environment:
+            continue
+        text = environment[name]
+        try:
+            value: object = text
+            if isinstance(action, argparse._AppendAction):
+                value = shlex.split(text)
+            elif isinstance(action, argparse._StoreTrueAction):
+                value = flag(text) or None
+            elif isinstance(action, argparse._CountAction):
+                value = int(flag(text))
+        except ValueError as error:
+            raise ConfigError(f"{name} = {text!r}: expected {error}") from None
+        setattr(arguments, action.dest, value)
+
+
+def overrides(arguments: argparse.Namespace, directory: str) -> list[Override]:
+    """The directives that a command line sets; options after ``-d``, so that they count more.
+
+    Raises:
+      ConfigError: an option was given nothing.
+    """
+    found = [split_assignment(each) for each in arguments.directives or ()]
+    found += [
+        (directive, getattr(arguments, option))
+        for option, directive in DIRECTIVES.items()
+        if getattr(arguments, option) is not None
+    ]
+    for option in ("socket", "listen", "docroot"):
+        if "" in (getattr(arguments, option) or ()):
+            raise ConfigError(f"--{option} was given nothing")
+    # Relative paths are meant from where the command was given, before any chdir.
+    sockets = [os.path.normpath(os.path.join(directory, path)) for path in arguments.socket or ()]
+    if sockets or arguments.listen:
+        found.append(("listen", (*sockets, *(arguments.listen or ()))))
+    if arguments.docroot:
+        found.append(("doc_root", tuple(os.path.normpath(os.path.join(directory, path)) for path in arguments.docroot)))
+    return found
+
+
+def configuration(arguments: argparse.Namespace, directory: str | None = None) -> Config:
+    """What a command line means, with the file that it names.
+
+    Args:
+      directory: where it was given, so that it can be read again from elsewhere; where we are if None.
     Raises:
       ConfigError: some of it cannot be used.
     """
-    found: dict[str, Any] = {}
-    for assignment in arguments.directives:
-        name, value = parse_directive(assignment)
-        found[name] = value
-    for directive, value in (
-        ("pm.max_children", arguments.workers),
-        ("listen.mode", arguments.socket_mode),
-        ("listen.owner", arguments.socket_owner),
-        ("listen.group", arguments.socket_group),
-        ("user", arguments.user),
-        ("group", arguments.group),
-        ("chdir", arguments.chdir),
-        ("app", arguments.app),
-    ):
-        if value is not None:
-            name, parsed = parse_directive(f"{directive}={value}")
-            found[name] = parsed
-    for option, given in (
-        ("--socket", arguments.socket),
-        ("--listen", arguments.listen),
-        ("--docroot", arguments.docroot),
-    ):
-        if "" in given:
-            raise ConfigError(f"{option} was given nothing")
-    # Relative paths are meant from where the command was given, before any chdir.
-    sockets = [os.path.abspath(path) for path in arguments.socket]
-    if sockets or arguments.listen:
-        found["listen"] = (*sockets, *arguments.listen)
-    if arguments.docroot:
-        found["docroots"] = tuple(os.path.abspath(path) for path in arguments.docroot)
-    return PoolConfig(**found)
+    directory = directory or os.getcwd()
+    given = overrides(arguments, directory)
+    if arguments.fpm_config is None:
+        if not any(name in ("listen", "listen[]") for name, _ in given):
+            raise ConfigError(
+                "there is nowhere to listen: give --socket PATH or --listen HOST:PORT, or a configuration file with"
+                " -y FILE"
+            )
+        return from_command_line(given, directory=directory)
+    if arguments.app is not None:
+        raise ConfigError(
+            f"an application ({arguments.app}) and a configuration file ({arguments.fpm_config}) do not go together:"
+            " a file may have several pools, each says app = MODULE:CALLABLE in its section"
+        )
+    file = os.path.join(directory, arguments.fpm_config) if arguments.fpm_config else ""
+    prefix = None if arguments.prefix is None else os.path.join(directory, arguments.prefix)
+    config = load(file, prefix=prefix, overrides=given, directory=directory)
+    refuse_root(config, allowed=bool(arguments.allow_to_run_as_root))
+    return config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,14 +191,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     log = Log()
     try:
+        add_environment(arguments, os.environ)
         config = configuration(arguments)
     except ConfigError as error:
-        log("ERROR", str(error))
+        for level, line in error.lines():
+            log(level, line)
         log("ERROR", "FPM initialization failed")
         return EX_CONFIG
-    if os.geteuid() == 0 and config.user is None and not arguments.allow_to_run_as_root:
-        log("WARNING", "the application runs as root; --user NAME runs it as somebody else, -R says that it is meant")
+    if arguments.php_ini is not None:
+        log("NOTICE", f"-c {arguments.php_ini} is ignored: there is no php.ini, php_value[...] belongs into a pool")
+    if arguments.test:
+        return _tested(config, log, print_all=arguments.test > 1)
+    allow_root = bool(arguments.allow_to_run_as_root)
+    if config.path is None and not allow_root:
+        _warn_of_root(config.pools[0], log)
+    options = StartOptions(
+        daemonize=(config.main.daemonize or bool(arguments.daemonize)) and not arguments.nodaemonize,
+        force_stderr=bool(arguments.force_stderr),
+        allow_root=allow_root,
+        reload=functools.partial(configuration, arguments, os.getcwd()),
+    )
     # Only now: what comes with it is of no use to a command line that is wrong.
     from pyfpm.master.supervisor import run
 
-    return run(config)
+    return run(config, options)
+
+
+def _tested(config: Config, log: Log, *, print_all: bool) -> int:
+    for level, line in config.notes:
+        log(level, line)
+    for line in dump(config) if print_all else ():
+        log("NOTICE", line)
+    what = f"configuration file {config.path}" if config.path else "configuration of the command line"
+    log("NOTICE", f"{what} test is successful")
+    return 0
+
+
+def _warn_of_root(pool: PoolConfig, log: Log) -> None:
+    if os.geteuid() == 0 and pool.user is None:
+        log("WARNING", "the application runs as root; --user NAME runs it as somebody else, -R says that it is meant")
