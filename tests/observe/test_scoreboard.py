@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -214,6 +215,16 @@ def test_a_closed_slot_cannot_be_read_and_closing_again_is_harmless():
         slot.counters()
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(fd)
+
+
+def test_a_forgotten_slot_leaves_no_descriptor_and_no_mapping():
+    def left():
+        return len(os.listdir("/proc/self/fd")), Path("/proc/self/maps").read_text().count("pyfpm-slot")
+
+    before = left()
+    for _ in range(3):
+        create_slot()
+    assert left() == before
 
 
 def test_what_cannot_be_mapped_is_an_error_and_the_descriptor_stays():

@@ -41,7 +41,7 @@ class Slot:
         """
 
     def close(self) -> None:
-        """Unmap the page and close ``fd``. Again is harmless."""
+        """Unmap the page and close ``fd``. Again is harmless. A slot that is forgotten does it by itself."""
 
     def __enter__(self) -> Slot: ...
     def __exit__(

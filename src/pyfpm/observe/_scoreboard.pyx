@@ -12,6 +12,7 @@ from libc.stddef cimport size_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.unistd cimport close
 
 from pyfpm.observe.scoreboard import Counters, Histogram, SlotView, Stage
 
@@ -69,6 +70,8 @@ cdef class Slot:
 
     def __dealloc__(self):
         self.unmap()
+        if self.fd >= 0:
+            close(self.fd)
 
     cdef void unmap(self) noexcept:
         if self.page != NULL:
