@@ -1,1 +1,1 @@
-"""What operators see: for now, the log."""
+"""What operators see: the log, what workers say, the scoreboard and the status pages."""

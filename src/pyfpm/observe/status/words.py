@@ -10,10 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from pyfpm.observe.log import MONTHS
 from pyfpm.observe.status.collect import PoolStatus, ProcessStatus
-
-# strftime would follow the locale.
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 POOL = {
     "pool": "pool",
