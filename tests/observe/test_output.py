@@ -145,7 +145,7 @@ def test_plain_text_is_wrapped_one_short_of_the_limit(limit, buffering):
 @pytest.mark.parametrize("lines", [1, 3])
 def test_the_closing_words_are_divided_where_the_limit_is(limit, buffering, lines):
     room = limit - AROUND
-    for left in range(0, len(PIPE_IS_CLOSED) + 2):
+    for left in range(len(PIPE_IS_CLOSED) + 2):
         size = room * lines - left
         with Heard(limit=limit, buffering=buffering) as worker:
             worker.output.feed(b"a" * size)

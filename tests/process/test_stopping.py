@@ -27,7 +27,8 @@ while True:
     pass
 """
 
-GRACEFUL = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
+GRACEFUL = [signal.SIGTERM, signal.SIGQUIT]
+STOPPING = [*GRACEFUL, signal.SIGINT]
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_request_in_flight_is_finished_before_the_end(pyfpm, script, number):
     assert not os.path.exists(server.socket)
 
 
-@pytest.mark.parametrize("number", GRACEFUL, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", STOPPING, ids=lambda number: number.name)
 def test_an_idle_server_ends_soon_and_removes_its_socket(pyfpm, number):
     server = pyfpm("--workers", "3")
     before = time.monotonic()
@@ -108,7 +109,7 @@ def test_a_large_answer_is_delivered_whole_to_a_reader_who_comes_late(pyfpm, tmp
     assert server.wait() == 0
 
 
-@pytest.mark.parametrize("second", GRACEFUL, ids=lambda number: number.name)
+@pytest.mark.parametrize("second", STOPPING, ids=lambda number: number.name)
 def test_a_second_signal_ends_at_once(pyfpm, script, second):
     server = pyfpm("-d", "process_control_timeout=1h")
     with script(server, STUCK) as wire:
@@ -118,6 +119,20 @@ def test_a_second_signal_ends_at_once(pyfpm, script, second):
         assert server.wait() == 0
         assert wire.rest() == b""
     assert not os.path.exists(server.socket)
+
+
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ("-d", "compat_sigterm=fast"))],
+    ids=["SIGINT", "SIGTERM as in php-fpm"],
+)
+def test_a_signal_that_means_now_waits_for_nobody(pyfpm, script, number, options):
+    server = pyfpm(*options)
+    with script(server, STUCK) as wire:
+        server.signal(number)
+        assert server.wait() == 0
+        assert wire.rest() == b""
+    assert not server.logged("is still busy"), "nobody has waited for it"
 
 
 def test_requests_get_no_longer_than_process_control_timeout(pyfpm, script):

@@ -61,8 +61,10 @@ def check_port(address: str) -> None:
     if is_unix(address):
         return
     port = address.rpartition(":")[2]
-    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise ConfigError(f"invalid port value '{port}'", hint=f"in listen = {address}; ports are 1 to 65535")
+    if not re.fullmatch("[0-9]{1,5}", port) or not int(port) <= 65535:
+        raise ConfigError(
+            f"invalid port value '{port}'", hint=f"in listen = {address}; ports are 1 to 65535, 0 is any that is free"
+        )
 
 
 def _manager(pool: PoolConfig) -> None:

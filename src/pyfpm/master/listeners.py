@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import grp
 import os
-import pwd
 import socket
 import stat
 import struct
 from contextlib import suppress
 
-# Connections that may wait to be accepted. The kernel caps it (net.core.somaxconn, 4096). When a unix socket's queue
-# is full, nginx does not wait: it answers 502. So this is generous; php-fpm's 511 is not.
-BACKLOG = 4096
+import trio
+
+from pyfpm.config import PoolConfig
+from pyfpm.master import acl
+from pyfpm.master.acl import group_id, user_id
+from pyfpm.observe.log import Log
 
 # Groups that web servers run as, for a socket that root makes without being told whose it is.
 WEB_SERVER_GROUPS = ("www-data", "nginx", "http", "caddy", "apache")
@@ -23,18 +25,94 @@ class ListenError(Exception):
     """The address cannot be listened on; the message says which, and why."""
 
 
-def listen(address: str, owner: str | None, group: str | None, mode: int) -> socket.socket:
-    """A listening socket for ``/path``, ``HOST:PORT``, ``[IPv6]:PORT`` or ``PORT``.
+class Listener:
+    """One listening socket, and the file that it may have made.
 
     Args:
-      owner, group, mode: of a unix socket.
+      address: as it was configured, and as the log names it.
+      inherited: it was made by somebody else (systemd), who also has its file removed.
+    """
+
+    def __init__(self, address: str, listening: socket.socket, inherited: bool = False) -> None:
+        self.address = address
+        self.socket = listening
+        self.inherited = inherited
+        # A task of the master's answers on it (pm.status_listen).
+        self.is_served = False
+        self._made: os.stat_result | None = None
+        if listening.family == socket.AF_UNIX and not inherited:
+            with suppress(OSError):
+                self._made = os.lstat(listening.getsockname())
+
+    def apply(self, config: PoolConfig) -> None:
+        """Owner, permissions and backlog of a configuration that was read again. Raises ListenError."""
+        if self.inherited:
+            return
+        try:
+            if self._made is not None:
+                _own(self.socket.getsockname(), config)
+            self.socket.listen(_backlog(config))
+        except OSError as error:
+            raise ListenError(f"unable to change the listening socket {self.address!r}: {error.strerror}") from None
+
+    def hide(self) -> None:
+        """Unlink a unix socket's file, if it is still the one that we made: nobody new finds us."""
+        if self._made is not None:
+            with suppress(OSError):
+                path = self.socket.getsockname()
+                now = os.lstat(path)
+                if (now.st_dev, now.st_ino) == (self._made.st_dev, self._made.st_ino):
+                    os.unlink(path)
+
+    def close(self) -> None:
+        self.hide()
+        trio.lowlevel.notify_closing(self.socket)
+        self.socket.close()
+
+
+def listen(address: str, config: PoolConfig, log: Log) -> Listener:
+    """Listen on ``/path``, ``HOST:PORT``, ``[IPv6]:PORT`` or ``PORT``, as php-fpm's ``listen``.
 
     Raises:
       ListenError: the address is malformed, in use or not ours to use.
     """
     if "/" in address:
-        return _listen_unix(os.path.abspath(address), *_ids(owner, group), mode)
-    return _listen_tcp(address)
+        return Listener(address, _listen_unix(address, config))
+    host, port = _split(address)
+    if not host:
+        # A port alone means loopback, since who can connect can run code; and everywhere, as in php-fpm, where it is
+        # said who may.
+        if not config.listen_allowed_clients:
+            return Listener(address, _listen_tcp("127.0.0.1", port, address, _backlog(config)))
+        try:
+            return Listener(address, _listen_tcp("::", port, address, _backlog(config)))
+        except ListenError:
+            log("NOTICE", "Failed implicitly binding to ::, retrying with 0.0.0.0")
+            host = "0.0.0.0"
+    return Listener(address, _listen_tcp(host, port, address, _backlog(config)))
+
+
+def adopt(address: str, offered: list[socket.socket]) -> Listener | None:
+    """The one of these sockets that listens on this address already; it is taken out of the list."""
+    for each in offered:
+        if _is_at(each, address):
+            offered.remove(each)
+            return Listener(address, each, inherited=True)
+    return None
+
+
+def _is_at(listening: socket.socket, address: str) -> bool:
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return "/" in address and os.path.abspath(address) == name
+    if listening.family not in (socket.AF_INET, socket.AF_INET6) or "/" in address:
+        return False
+    try:
+        host, port = _split(address)
+        found = socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (ListenError, OSError):
+        return False
+    return name[1] == port and (not host or any(where[0] == name[0] for *_, where in found))
 
 
 def describe(listener: socket.socket) -> str:
@@ -50,39 +128,34 @@ def is_public(listener: socket.socket) -> bool:
     return listener.family != socket.AF_UNIX and not (name[0].startswith("127.") or name[0] == "::1")
 
 
-def remove(listener: socket.socket, made: os.stat_result | None) -> None:
-    """Unlink a unix socket's file, if it is still the one that we made."""
-    if listener.family == socket.AF_UNIX and made is not None:
-        with suppress(OSError):
-            path = listener.getsockname()
-            now = os.lstat(path)
-            if (now.st_dev, now.st_ino) == (made.st_dev, made.st_ino):
-                os.unlink(path)
-
-
-def _listen_tcp(address: str) -> socket.socket:
-    host, port = _split(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listen_tcp(host: str, port: int, address: str, backlog: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
+    except OSError as error:
         raise ListenError(f"cannot resolve the listening address {address!r}: {error.strerror}") from None
     family, kind, protocol, _, where = found[0]
-    listener = socket.socket(family, kind, protocol)
+    listening = socket.socket(family, kind, protocol)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Accepted connections inherit it, so that it costs no system call each.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
-        listener.bind(where)
-        listener.listen(BACKLOG)
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+        listening.bind(where)
+        listening.listen(backlog)
     except OSError as error:
-        listener.close()
-        raise ListenError(
-            f"unable to bind listening socket for address {address!r}: {error.strerror} ({error.errno})"
-        ) from None
-    return listener
+        listening.close()
+        raise ListenError(_unable(address, error)) from None
+    return listening
+
+
+def _unable(address: str, error: OSError) -> str:
+    return f"unable to bind listening socket for address '{address}': {error.strerror} ({error.errno})"
+
+
+def _backlog(config: PoolConfig) -> int:
+    """-1 is as many as the kernel allows, which cuts any larger number (net.core.somaxconn)."""
+    return 65_535 if config.listen_backlog < 0 else config.listen_backlog
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -93,39 +166,47 @@ def _split(address: str) -> tuple[str, int]:
         raise ListenError(f"{address!r}: an IPv6 address is written in brackets, [{host}]:{port}")
     if not (port.isascii() and port.isdecimal() and 0 <= int(port) <= 65535):
         raise ListenError(f"invalid port value '{port}' in the listening address {address!r}")
-    # A port alone means loopback, and the world only if the world is named: who can connect can run code.
-    return {"": "127.0.0.1", "*": "0.0.0.0"}.get(host, host), int(port)
+    return ("0.0.0.0" if host == "*" else host), int(port)
 
 
-def _listen_unix(path: str, owner: int, group: int, mode: int) -> socket.socket:
+def _listen_unix(address: str, config: PoolConfig) -> socket.socket:
+    path = os.path.abspath(address)
     if len(os.fsencode(path)) > 107:
         raise ListenError(f"the socket path {path!r} is longer than the 107 bytes that Linux allows")
     _make_way(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Nobody connects before owner and mode are right.
     umask = os.umask(0o777)
     try:
-        listener.bind(path)
+        listening.bind(path)
         os.umask(umask)
-        if (owner, group) != (-1, -1):
-            os.chown(path, owner, group)
-        os.chmod(path, mode)
-        listener.listen(BACKLOG)
+        _own(path, config)
+        listening.listen(_backlog(config))
     except OSError as error:
-        listener.close()
-        raise ListenError(
-            f"unable to bind listening socket for address {path!r}: {error.strerror} ({error.errno})"
-        ) from None
+        listening.close()
+        raise ListenError(_unable(path, error)) from None
     finally:
         os.umask(umask)
-    return listener
+    return listening
+
+
+def _own(path: str, config: PoolConfig) -> None:
+    """listen.owner, .group and .mode; or the access control list, before which owner and group step back."""
+    owner, group = _ids(config.listen_owner, config.listen_group)
+    if config.listen_acl_users or config.listen_acl_groups:
+        os.chmod(path, config.listen_mode)
+        acl.set_access(path, config.listen_mode, config.listen_acl_users, config.listen_acl_groups)
+        return
+    if (owner, group) != (-1, -1):
+        os.chown(path, owner, group)
+    os.chmod(path, config.listen_mode)
 
 
 def _ids(owner: str | None, group: str | None) -> tuple[int, int]:
     """Ids to give to chown; -1 leaves one as it is."""
-    uid = -1 if owner is None else pwd.getpwnam(owner).pw_uid
+    uid = -1 if owner is None else user_id(owner)
     if group is not None:
-        return uid, grp.getgrnam(group).gr_gid
+        return uid, group_id(group)
     if owner is None and os.geteuid() == 0:
         for name in WEB_SERVER_GROUPS:
             with suppress(KeyError):

@@ -1,159 +1,597 @@
-"""A pool: one zygote and the workers that are forked from it."""
+"""A pool: workers of one configuration, their number kept right, their generations exchanged without a gap.
+
+Who is here: ``scaling`` says how many workers there should be, ``Generation`` makes them, ``Worker`` is one of them, and
+``Pool`` looks after all of it. One loop (``_maintain``) changes their number; whatever happens only wakes it up.
+
+What a worker says is said by somebody else's code. It is never followed, only logged, counted and clamped.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
 
+from pyfpm.config import PoolConfig
+from pyfpm.master import reports, scaling
 from pyfpm.master.children import Children, describe_end
-from pyfpm.master.zygote import ForkError, Zygote, ZygoteError
+from pyfpm.master.generation import ForkError, Generation, Shared, ZygoteError
+from pyfpm.master.logs import LogFile
+from pyfpm.master.scaling import Census, Decision
+from pyfpm.master.worker import CRASHED, SLOW, TERMINATED, Worker
 from pyfpm.observe.log import Log
+from pyfpm.observe.queue import listen_queue
+from pyfpm.observe.scoreboard import Counters
+from pyfpm.observe.status import PoolStatus, answer, collect, ping_answer
+from pyfpm.observe.status import Worker as WorkerStatus
 
-# A worker that ends this soon after its start did not get anywhere, and the next one may do the same.
+# How often a pool's numbers are looked at when nothing happens; php-fpm's FPM_IDLE_SERVER_MAINTENANCE_HEARTBEAT.
+TICK_S = 1.0
+
+# A worker that ends this soon after its start, and has served nobody, did not get anywhere, and the next one may do the
+# same.
 TOO_SOON_S = 1.0
 # How long the place of such a worker stays empty; doubled for each in a row, up to the longest.
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
+# After a worker's end what it has still said is waited for; whoever it has forked may hold its pipes for long.
+LAST_WORDS_S = 0.5
 
-@dataclass(eq=False, slots=True)
-class Worker:
-    pid: int
-    started: float
-    control: trio.socket.SocketType
-    ready: bool = False
+# How long after a worker was told to dump its tracebacks they are waited for.
+DUMP_S = 2.0
+
+SIGDUMP = signal.SIGRTMAX
+
+
+class ReloadError(Exception):
+    """The new generation cannot serve, and the old one goes on. The message is the reason, maybe with a traceback."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a pool listens and writes. All of it stays its owner's, who closes it."""
+
+    listeners: tuple[socket.socket, ...]
+    access_log: LogFile | None = None
+    slowlog: LogFile | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A new generation of a pool that is ready to take over."""
+
+    generation: Generation
+    worker: Worker
+    places: Places
+    log: Log
 
 
 class Pool:
-    """Keeps a number of workers alive.
+    """Runs in the nursery of ``hold``; ``start`` raises what keeps it from serving.
 
     Args:
-      name: as it stands in the log.
-      size: how many workers.
+      config: of this pool.
+      may_spawn: how many more workers all pools together may have (process.max).
+      crashed: called when a worker has ended as emergency_restart_threshold counts them.
     """
 
-    def __init__(self, name: str, size: int, children: Children) -> None:
+    def __init__(
+        self,
+        config: PoolConfig,
+        places: Places,
+        children: Children,
+        log: Log,
+        may_spawn: Callable[[], int],
+        crashed: Callable[[], None],
+    ) -> None:
+        self.config = config
+        self.places = places
         self.workers: list[Worker] = []
-        self._size = size
+        self.max_children = config.pm_max_children
+        self.generation: Generation | None = None
         self._children = children
-        self._log = Log(name)
+        self._log = log.for_pool(config.pool)
+        self._may_spawn = may_spawn
+        self._crashed = crashed
+        self._nursery: trio.Nursery | None = None
+        self._policy = scaling.policy(config)
+        # Idle kept connections of a worker that retires go through here to the others; it outlives them all.
+        self._give, self._take = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._give.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self._give.setblocking(False)
+        self._take.setblocking(False)
+        self._spawning = 0
+        self._generations = 0
         self._stopping = False
-        self._zygote: Zygote | None = None
-        self._empty = trio.Event()
+        self._over = trio.Event()
+        # Old workers leave and new ones come: the policy would see too many, or too few.
+        self._exchanging = False
+        self._wake = trio.Event()
+        self._queued = False
         self._in_a_row = 0
-        self._ready = trio.Event()
-        self._replacing = trio.Lock()
+        self._not_before = 0.0
+        self._next_tick = 0.0
+        self._ended = Counters()
+        self._started_unix = time.time()
+        self._max_active = 0
+        self._max_queue = 0
+        self._max_children_reached = 0
+        self._queue_since: float | None = None
 
-    async def start(self, orders: bytes, listeners: list[socket.socket], nursery: trio.Nursery) -> None:
-        """Start the zygote, then the workers; return when all of them serve.
+    @property
+    def name(self) -> str:
+        return self.config.pool
+
+    async def hold(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Be the parent of all tasks of the pool, until ``end``."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._give.close()
+            self._take.close()
+            self._over.set()
+
+    async def start(self) -> None:
+        """Load the application and start the first workers; return when all of them serve.
 
         Raises:
           ZygoteError: the application cannot be loaded.
         """
-        self._orders = orders
-        self._listeners = listeners
-        self._zygote = await Zygote.start(orders, listeners)
-        for _ in range(self._size):
-            nursery.start_soon(self._keep_one)
-        await self._ready.wait()
+        generation = self._next_generation(self.config, self.places, self._log)
+        self.generation = generation
+        await generation.start()
+        first = scaling.first_workers(self.config)
+        for _ in range(first):
+            self._spawn()
+        self._tasks.start_soon(self._maintain)
+        self._tasks.start_soon(self._watch_queues)
+        while not self._stopping and sum(worker.ready.is_set() for worker in self.workers) < first:
+            await self._changed()
 
-    async def _keep_one(self) -> None:
-        """One place in the pool: a worker, and when that ends, the next."""
-        while not self._stopping:
-            zygote = self._zygote
-            assert zygote is not None  # start() has made it
-            try:
-                pid, control = await zygote.fork()
-            except ForkError as error:
-                await self._brake(f"no worker could be started ({error})")
-                continue
-            except ZygoteError as error:
-                if not self._stopping:
-                    await self._replace_zygote(zygote, error)
-                continue
-            worker = Worker(pid, trio.current_time(), control)
-            self.workers.append(worker)
-            await self._watch(worker)
-            self.workers.remove(worker)
-            control.close()
-            if not self._stopping:
-                await self._pause(worker)
-        if not self.workers:
-            self._empty.set()
+    async def end(self) -> None:
+        """Forget about everything; to be called after ``stop`` or ``kill``. Listeners and files are their owner's."""
+        self._tasks.cancel_scope.cancel()
+        await self._over.wait()
 
-    async def _replace_zygote(self, lost: Zygote, error: ZygoteError) -> None:
-        """The zygote was killed: start another. Workers that it had forked go on meanwhile."""
-        async with self._replacing:
-            if self._zygote is not lost:
-                return  # another place in the pool has done it
-            if lost.has_forked:
-                self._log("WARNING", f"{error}; starting another")
-            else:
-                await self._brake(f"{error} before it started any worker")
-            try:
-                self._zygote = await Zygote.start(self._orders, self._listeners)
-                lost.kill()
-                if self._stopping:
-                    self._zygote.close()  # too late to be of use
-            except ZygoteError as again:
-                self._log("ERROR", f"cannot load the application: {again}")
-                await trio.sleep(LONGEST_PAUSE_S)
+    @property
+    def _tasks(self) -> trio.Nursery:
+        assert self._nursery is not None  # hold() runs
+        return self._nursery
 
-    async def _watch(self, worker: Worker) -> None:
-        with suppress(OSError):
-            worker.ready = await worker.control.recv(1) == b"r"
-        if self._stopping and worker.ready:
-            self._signal(worker, signal.SIGTERM)  # it could not hear us before
-        if all(each.ready for each in self.workers) and len(self.workers) == self._size:
-            self._ready.set()
-        level, how = describe_end(await self._children.wait(worker.pid))
-        if not self._stopping or level != "NOTICE":
-            age = trio.current_time() - worker.started
-            self._log(level, f"child {worker.pid} {how} after {age:.6f} seconds from start")
+    # -- workers come and go --------------------------------------------------------------------------------------------
 
-    async def _pause(self, worker: Worker) -> None:
-        if worker.ready and trio.current_time() - worker.started > TOO_SOON_S:
-            self._in_a_row = 0
+    def _next_generation(self, config: PoolConfig, places: Places, log: Log) -> Generation:
+        self._generations += 1
+
+        def shared() -> Shared:
+            named = [("listener", listener.fileno()) for listener in places.listeners]
+            named += [("give", self._give.fileno()), ("take", self._take.fileno()), ("error_log", log.fd)]
+            if places.access_log is not None:
+                named.append(("access_log", places.access_log.fd))
+            return Shared(tuple(name for name, _ in named), tuple(fd for _, fd in named))
+
+        return Generation(self._generations, config, shared, self._children, log, self._tasks)
+
+    def _spawn(self, news: bool = False) -> None:
+        self._spawning += 1
+        self._tasks.start_soon(self._spawn_one, news)
+
+    async def _spawn_one(self, news: bool) -> None:
+        generation = self.generation
+        assert generation is not None  # start() has made it
+        try:
+            worker = await generation.fork()
+        except ForkError as error:
+            self._brake(f"no worker could be started ({error})")
             return
-        await self._brake("a worker ended as soon as it had started")
+        except ZygoteError as error:
+            if self._stopping or generation is not self.generation:
+                return
+            if not generation.has_forked:
+                self._brake(f"{error} before it started any worker")
+                await trio.sleep_until(self._not_before)
+            if not await generation.replace(error):
+                self._not_before = trio.current_time() + LONGEST_PAUSE_S
+            return
+        finally:
+            self._spawning -= 1
+            self._wake_up()
+        self._welcome(worker, news)
 
-    async def _brake(self, what: str) -> None:
-        """Wait before the next attempt, the longer the more of them have failed in a row."""
+    def _welcome(self, worker: Worker, news: bool) -> None:
+        self._log("NOTICE" if news else "DEBUG", f"child {worker.pid} started")
+        self.workers.append(worker)
+        self._tasks.start_soon(self._attend, worker)
+
+    async def _attend(self, worker: Worker) -> None:
+        """Be with a worker from its start to its end."""
+        said = trio.Event()
+
+        async def listen() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(worker.read_output, self.name, self.config.decorate_workers_output, self._log)
+                await worker.hear(self._heard)
+                worker.ready.set()  # or never; nobody has to wait for it
+            said.set()
+
+        self._tasks.start_soon(listen)
+        status = await self._children.wait(worker.pid)
+        self._ended += worker.look().counters
+        self.workers.remove(worker)
+        worker.ended.set()
+        self._judge(worker, status)
+        self._wake_up()
+        with trio.move_on_after(LAST_WORDS_S):
+            await said.wait()
+        self._tell_end(worker, status)
+        worker.close()
+
+    def _judge(self, worker: Worker, status: int) -> None:
+        """Brake, if the next worker would end as this one."""
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGSEGV, signal.SIGBUS):
+            self._crashed()
+        served = worker.seen.counters.accepted > 0
+        got_somewhere = worker.has_served or served or worker.age_s > TOO_SOON_S or worker.retiring
+        if got_somewhere or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+            self._in_a_row = 0
+        elif not self._stopping:
+            self._brake("a worker ended as soon as it had started")
+
+    def _tell_end(self, worker: Worker, status: int) -> None:
+        level, how = describe_end(status)
+        if (level == "NOTICE" and worker.surplus) or self._stopping:
+            level = "DEBUG"  # as was to be expected
+        self._log(level, f"child {worker.pid} {how} after {worker.age_s:.6f} seconds from start")
+
+    def _brake(self, what: str) -> None:
+        """Nobody new for a while, the longer the more attempts have failed in a row."""
         pause = FIRST_PAUSE_S * 2**self._in_a_row
         if pause < LONGEST_PAUSE_S:
             self._in_a_row += 1  # no further: a power that is let grow for hours is too large for a float
         pause = min(pause, LONGEST_PAUSE_S)
+        if trio.current_time() < self._not_before:
+            return  # several at once are one failure
+        self._not_before = trio.current_time() + pause
         self._log("WARNING", f"{what}, the next one starts in {pause:.1f} seconds")
-        await trio.sleep(pause)
+
+    def _retire(self, worker: Worker) -> None:
+        """Let it finish what it has begun; its idle connections go to the others."""
+        worker.retiring = True
+        self._children.signal(worker.pid, signal.SIGQUIT)
+
+    # -- their number ---------------------------------------------------------------------------------------------------
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+        self._wake = trio.Event()
+
+    async def _changed(self) -> None:
+        await self._wake.wait()
+
+    def _serving(self) -> list[Worker]:
+        return [worker for worker in self.workers if not worker.retiring and not worker.on_trial]
+
+    def _census(self) -> Census:
+        idle = active = starting = 0
+        longest_idle_s = 0.0
+        now_us = time.monotonic_ns() // 1000
+        for worker in self._serving():
+            if not worker.is_ready:
+                starting += 1
+                continue
+            view = worker.look()
+            if view.busy:
+                active += 1
+            else:
+                idle += 1
+                since = view.started_us + view.duration_us
+                longest_idle_s = max(longest_idle_s, min((now_us - since) / 1e6, worker.age_s))
+        self._max_active = max(self._max_active, active)
+        waiting, _ = self._queue()
+        return Census(idle, active, starting + self._spawning, waiting, longest_idle_s)
+
+    def _queue(self) -> tuple[int, int]:
+        """Connections that wait in the listen queues, and how many could."""
+        figures = [listen_queue(listener) for listener in self.places.listeners]
+        waiting, backlog = sum(each[0] for each in figures), sum(each[1] for each in figures)
+        self._max_queue = max(self._max_queue, waiting)
+        if not waiting:
+            self._queue_since = None
+        elif self._queue_since is None:
+            self._queue_since = trio.current_time()
+        return waiting, backlog
+
+    async def _maintain(self) -> None:
+        """The one place that changes the number of workers."""
+        while not self._stopping:
+            now = trio.current_time()
+            if now >= self._not_before and not self._exchanging:
+                census = self._census()
+                if self._queued:
+                    self._queued = False
+                    self._apply(self._policy.queued(census), census)
+                elif now >= self._next_tick or self._is_short(census):
+                    if now >= self._next_tick:
+                        self._next_tick = now + TICK_S
+                    self._apply(self._policy.tick(census), census)
+            elif now >= self._next_tick:
+                self._next_tick = now + TICK_S
+                self._census()  # for the figures
+            wake = self._wake
+            deadline = self._next_tick if now >= self._not_before else min(self._next_tick, self._not_before)
+            with trio.move_on_at(deadline):
+                await wake.wait()
+
+    def _is_short(self, census: Census) -> bool:
+        return self.config.pm == "static" and census.total < self.max_children
+
+    def _apply(self, decision: Decision, census: Census) -> None:
+        if decision.reached:
+            self._max_children_reached += 1
+        if decision.warning:
+            self._log("WARNING", decision.warning)
+        spawn = min(decision.spawn, max(0, self._may_spawn()))
+        if spawn < decision.spawn:
+            self._log(
+                "WARNING",
+                "The maximum number of processes has been reached. Please review your configuration and consider raising"
+                " 'process.max'",
+            )
+        for _ in range(spawn):
+            self._spawn(news=self.config.pm == "static")
+        if decision.retire:
+            # Who has been there the longest goes, an idle one if there is one.
+            choice = sorted(self._serving(), key=lambda worker: (worker.seen.busy, worker.started))
+            for worker in choice[: decision.retire]:
+                worker.surplus = True
+                self._retire(worker)
+
+    async def _watch_queues(self) -> None:
+        """Nobody is there: the first who comes wakes the pool. Workers tell it themselves."""
+        while True:
+            if self._stopping or self._serving() or self._spawning or self._exchanging:
+                await self._changed()
+                continue
+            async with trio.open_nursery() as nursery:
+
+                async def watch(readable: socket.socket, scope: trio.CancelScope = nursery.cancel_scope) -> None:
+                    with suppress(trio.ClosedResourceError):
+                        await trio.lowlevel.wait_readable(readable)
+                    scope.cancel()
+
+                async def until_changed(scope: trio.CancelScope = nursery.cancel_scope) -> None:
+                    await self._changed()
+                    scope.cancel()
+
+                for each in (*self.places.listeners, self._take):
+                    nursery.start_soon(watch, each)
+                nursery.start_soon(until_changed)
+            if self._serving() or self._spawning:
+                continue
+            if trio.current_time() < self._not_before:
+                await trio.sleep_until(self._not_before)
+            if self.config.pm == "ondemand" and not self._exchanging and not self._stopping:
+                waiting, _ = self._queue()
+                decision = self._policy.queued(Census(0, 0, 0, max(1, waiting)))
+                self._apply(decision, Census(0, 0, 0))
+            if not self._spawning:
+                # Nothing to be done about it now (another pool has all of process.max): not at once again.
+                await trio.sleep(TICK_S)
+
+    def scale(self, workers: int) -> None:
+        """Have another pm.max_children, until the next reload."""
+        self.max_children = workers
+        self._policy = scaling.policy(scaling.with_max_children(self.config, workers))
+        self._next_tick = 0.0
+        self._wake_up()
+
+    # -- what workers say -----------------------------------------------------------------------------------------------
+
+    def _heard(self, worker: Worker, kind: bytes, rest: bytes) -> None:
+        if kind == b"r":
+            if self._stopping:
+                self._children.signal(worker.pid, signal.SIGTERM)  # it could not hear us before
+            self._wake_up()
+        elif kind == b"q":
+            self._queued = True
+            self._wake_up()
+        elif kind == b"m":
+            worker.retiring = True
+            worker.has_served = True
+            self._log("DEBUG", f"child {worker.pid} retires: {reports.text_of(rest)}")
+            self._wake_up()
+        elif kind == b"s":
+            self._tell_status(worker, rest.decode("latin-1"))
+        elif kind == SLOW:
+            for level, message in reports.slow(worker.pid, worker.look(), rest):
+                self._log(level, message)
+            if self.places.slowlog is not None:
+                depth = self.config.request_slowlog_trace_depth
+                self.places.slowlog.write(reports.slow_entry_of(self.name, worker.pid, worker.seen, rest, depth))
+                self._log("NOTICE", f"finished trace of {worker.pid}")
+        elif kind == TERMINATED:
+            self._log("WARNING", reports.terminated(worker.pid, worker.look(), rest))
+        elif kind == CRASHED:
+            self._log("WARNING", reports.crashed(worker.pid, worker.look(), rest))
+
+    def _tell_status(self, worker: Worker, query: str) -> None:
+        fd = os.memfd_create("status", os.MFD_CLOEXEC)
+        try:
+            os.write(fd, answer(self.status(), query, "GET"))
+            os.lseek(fd, 0, os.SEEK_SET)
+            worker.say(b"S", [fd])
+        finally:
+            os.close(fd)
+
+    def status(self) -> PoolStatus:
+        """What the status page shows, as of now."""
+        waiting, backlog = self._queue()
+        for worker in self.workers:
+            worker.look()
+        return collect(
+            pool=self.name,
+            process_manager=self.config.pm,
+            max_children=self.max_children,
+            started=self._started_unix,
+            now=time.time(),
+            workers=[
+                WorkerStatus(worker.pid, worker.started_unix, worker.generation, worker.seen, worker.memory())
+                for worker in self.workers
+            ],
+            ended=self._ended,
+            listen_queue=waiting,
+            max_listen_queue=self._max_queue,
+            listen_queue_len=backlog,
+            oldest_waiting_s=0.0 if self._queue_since is None else trio.current_time() - self._queue_since,
+            max_active_processes=self._max_active,
+            max_children_reached=self._max_children_reached,
+        )
+
+    def page(self, path: str, query: str, method: str) -> bytes | None:
+        """The answer to a request of pm.status_path or ping.path; None for any other path."""
+        if path == self.config.pm_status_path:
+            return answer(self.status(), query, method)
+        if path == self.config.ping_path:
+            return ping_answer(self.config.ping_response, method)
+        return None
+
+    def worker(self, pid: int) -> Worker | None:
+        return next((worker for worker in self.workers if worker.pid == pid), None)
+
+    async def trace(self, worker: Worker) -> str:
+        """The tracebacks of a worker's threads; "" if it does not tell in time."""
+        with trio.move_on_after(DUMP_S):
+            async with trio.open_nursery() as nursery:
+                found = ""
+
+                async def wait() -> None:
+                    nonlocal found
+                    found = await worker.next_dump()
+
+                nursery.start_soon(wait)
+                await trio.lowlevel.checkpoint()
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, SIGDUMP)
+            return found
+        return ""
+
+    def retire(self, worker: Worker) -> None:
+        """Replace it: the next one is started at once, and it goes when it has finished."""
+        self._retire(worker)
+        self._wake_up()
+
+    def reopen(self) -> None:
+        """The log files were opened again: have everybody write to them."""
+        named = [("error_log", self._log.fd)]
+        if self.places.access_log is not None:
+            named.append(("access_log", self.places.access_log.fd))
+        names, descriptors = [name for name, _ in named], [fd for _, fd in named]
+        if self.generation is not None:
+            self.generation.reopen(names, descriptors)
+        for worker in self.workers:
+            worker.reopen(names, descriptors)
+
+    # -- another generation ---------------------------------------------------------------------------------------------
+
+    async def prepare(self, config: PoolConfig, places: Places, log: Log) -> Prepared:
+        """Start a new generation, up to a worker of it that is ready to serve. ``commit`` or ``abandon`` comes next.
+
+        Raises:
+          ReloadError: it does not get so far. Nothing has changed.
+        """
+        generation = self._next_generation(config, places, log.for_pool(config.pool))
+        try:
+            await generation.start()
+            worker = await generation.fork()
+        except (ZygoteError, ForkError) as error:
+            generation.close()
+            raise ReloadError(str(error)) from None
+        worker.on_trial = True
+        self._welcome(worker, news=False)
+        await worker.ready.wait()
+        if not worker.is_ready:
+            generation.close()
+            await worker.ended.wait()
+            raise ReloadError(f"a worker of the new generation, child {worker.pid}, ended before it was ready")
+        return Prepared(generation, worker, places, log)
+
+    def abandon(self, prepared: Prepared) -> None:
+        """It is not wanted after all: another pool's new generation does not work, say."""
+        prepared.generation.close()
+        prepared.worker.surplus = True
+        self._retire(prepared.worker)
+
+    async def commit(self, prepared: Prepared) -> None:
+        """Exchange all workers for those of the new generation, one after the other. Returns once the old ones have
+        been told to finish."""
+        old, self.generation = self.generation, prepared.generation
+        self.config = config = prepared.generation.config
+        self.places = prepared.places
+        self._log = prepared.log.for_pool(config.pool)
+        self.max_children = config.pm_max_children
+        self._policy = scaling.policy(config)
+        self._not_before, self._in_a_row = 0.0, 0
+        if old is not None:
+            old.close()
+        self._exchanging = True
+        try:
+            await self._exchange(prepared.worker)
+        finally:
+            self._exchanging = False
+        self._wake_up()
+
+    async def _exchange(self, first: Worker) -> None:
+        """Old workers go one after the other, each when there is a new one in its place."""
+        first.on_trial = False
+        leaving = [worker for worker in self._serving() if worker.generation != first.generation]
+        for position, worker in enumerate(leaving):
+            # The first is there already; the new configuration may want fewer, or none before somebody comes.
+            if 0 < position < self.max_children and self.config.pm != "ondemand" and not self._stopping:
+                await self._add_one()
+            worker.surplus = True
+            self._retire(worker)
+
+    async def _add_one(self) -> None:
+        generation = self.generation
+        assert generation is not None  # it has just been proved
+        try:
+            worker = await generation.fork()
+        except (ForkError, ZygoteError):
+            return  # maintenance will find that there are too few, and say why
+        self._welcome(worker, news=False)
+        await worker.ready.wait()
+
+    # -- the end --------------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
         """Ask all workers to finish what they have begun; return when they have."""
         self._stopping = True
-        if self._zygote is None:
-            return  # it is still being started, and whoever waits for that is cancelled next
-        self._zygote.close()
+        self._wake_up()
+        if self.generation is None:
+            return
+        self.generation.close()
         for worker in self.workers:
-            if worker.ready:
-                self._signal(worker, signal.SIGTERM)
-        if self.workers:
-            await self._empty.wait()
-        await self._zygote.wait(self._children)
+            if worker.is_ready:
+                self._children.signal(worker.pid, signal.SIGTERM)
+        while self.workers or self._spawning:
+            await self._changed()
+        await self.generation.wait_closed()
 
-    def kill(self) -> None:
-        """End at once what stop() did not end in its time."""
-        if self._zygote is not None:
-            self._zygote.kill()
+    def kill(self, expected: bool = False) -> None:
+        """End at once what ``stop`` did not end in its time; expected: nobody has waited for it."""
+        self._stopping = True
+        if self.generation is not None:
+            self.generation.kill()
         for worker in self.workers:
-            self._log("WARNING", f"child {worker.pid} is still busy, it is killed")
-            self._signal(worker, signal.SIGKILL)
-
-    def _signal(self, worker: Worker, number: signal.Signals) -> None:
-        # Not reaped yet, or we would not have it in the list: the number can't be another process's.
-        if not self._children.has_ended(worker.pid):
-            with suppress(ProcessLookupError):
-                os.kill(worker.pid, number)
+            if not expected:
+                self._log("WARNING", f"child {worker.pid} is still busy, it is killed")
+            self._children.signal(worker.pid, signal.SIGKILL)

@@ -1,128 +1,618 @@
-"""The master's own life: start, serve, stop."""
+"""The master's own life: start, serve, reload, stop.
+
+The rule of a reload: everything that can fail is tried before anything that serves is touched. The configuration is
+read, new sockets are bound, and each pool gets a new generation with a worker that is ready; only then do the old workers
+go. If one of it fails, what was made for it is undone and the old generation goes on.
+"""
 
 from __future__ import annotations
 
+import enum
 import os
+import resource
 import signal
 import socket
+import sys
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import fields
 
 import trio
 
-from pyfpm.config import PoolConfig
-from pyfpm.master import listeners
+from pyfpm.config import Config, ConfigError, MainConfig, PoolConfig, StartOptions
+from pyfpm.master import listeners, status_listener, systemd
 from pyfpm.master.children import Children
-from pyfpm.master.pool import Pool
-from pyfpm.master.zygote import ZygoteError
-from pyfpm.observe.log import Log
+from pyfpm.master.commands import commands
+from pyfpm.master.control import ControlSocket
+from pyfpm.master.daemon import Launch, PidFile, daemonize, let_go_of_terminal
+from pyfpm.master.generation import ZygoteError
+from pyfpm.master.listeners import Listener, ListenError
+from pyfpm.master.logs import LogFile
+from pyfpm.master.pool import Places, Pool, Prepared, ReloadError
+from pyfpm.observe.log import Log, LogSettings
 from pyfpm.observe.title import set_title
 from pyfpm.worker._process import adopt_orphans
-from pyfpm.worker.settings import Program, Settings, to_json
 
-EX_SOFTWARE = 70
 EX_CONFIG = 78
 
 
-def run(config: PoolConfig) -> int:
+class State(enum.Enum):
+    """php-fpm's states of the master."""
+
+    STARTING = "starting"
+    NORMAL = "normal"
+    RELOADING = "reloading"
+    FINISHING = "finishing"
+    TERMINATING = "terminating"
+
+
+# Which order may override the one under way: a second SIGTERM ends what the first lets finish, and no reload revives a
+# master that stops.
+MAY_BECOME = {
+    State.STARTING: {State.NORMAL, State.FINISHING, State.TERMINATING},
+    State.NORMAL: {State.RELOADING, State.FINISHING, State.TERMINATING},
+    State.RELOADING: {State.NORMAL, State.FINISHING, State.TERMINATING},
+    State.FINISHING: {State.TERMINATING},
+    State.TERMINATING: set(),
+}
+
+
+class StartError(Exception):
+    """We cannot start; the message is for the log."""
+
+
+# What may go wrong in a reload without being a bug.
+NOT_THIS_TIME = (ReloadError, StartError, ListenError, OSError, LookupError)
+
+
+def run(config: Config, options: StartOptions) -> int:
     """Serve until told to stop. Returns the exit status: 0 after a clean end, 78 if it could not start."""
-    log = Log()
-    adopt_orphans()
-    set_title("master process")
-    bound: list[tuple[socket.socket, os.stat_result | None]] = []
+    launch = daemonize() if options.daemonize else Launch()
     try:
-        for address in config.listen:
-            listener = listeners.listen(address, config.listen_owner, config.listen_group, config.listen_mode)
-            path = listener.getsockname() if listener.family == socket.AF_UNIX else None
-            bound.append((listener, os.lstat(path) if path else None))
-        return trio.run(_serve, config, bound, log)
-    except listeners.ListenError as error:
+        error_log = _error_log(config.main, options)
+    except OSError as error:
+        Log()("ERROR", f"failed to open error_log ({config.main.error_log}): {error.strerror} ({error.errno})")
+        return _failed(Log(), launch)
+    log = _log(config.main, error_log)
+    adopt_orphans()
+    set_title("master process" + (f" ({config.path})" if config.path else ""))
+    master = Master(config, options, error_log, log, launch)
+    try:
+        master.open_places()
+        return trio.run(master.main)
+    except StartError as error:
         log("ERROR", str(error))
-        log("ERROR", "FPM initialization failed")
-        return EX_CONFIG
+        if error_log is not None:
+            Log()("ERROR", str(error))  # whoever starts us looks at the terminal
+        return _failed(log, launch)
     finally:
-        for listener, made in bound:
-            listeners.remove(listener, made)
-            listener.close()
+        master.close()
 
 
-async def _serve(config: PoolConfig, bound: list[tuple[socket.socket, os.stat_result | None]], log: Log) -> int:
-    children = Children()
-    pool = Pool(config.pool, config.workers, children)
-    status = 0
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(children.reap)
-            log("NOTICE", f"fpm is running, pid {os.getpid()}")
-            for listener, _ in bound:
-                _say_listening(listener, log)
-            nursery.start_soon(_until_told, signals, pool, config, bound, log, nursery.cancel_scope)
-            try:
-                await pool.start(_orders(config), [each for each, _ in bound], nursery)
-            except ZygoteError as error:
-                log("ERROR", f"[pool {config.pool}] cannot load the application {config.app or 'scripts'}: {error}")
-                log("ERROR", "FPM initialization failed")
-                status = EX_CONFIG
-                nursery.cancel_scope.cancel()
-            else:
-                what = f"application {config.app}" if config.app else "scripts" + _where(config)
-                log("NOTICE", f"[pool {config.pool}] {config.workers} workers serve {what}")
-                log("NOTICE", "ready to handle connections")
-                await trio.sleep_forever()
-    return status
+def _failed(log: Log, launch: Launch) -> int:
+    log("ERROR", "FPM initialization failed")
+    launch.tell(EX_CONFIG)
+    return EX_CONFIG
 
 
-async def _until_told(
-    signals: AsyncIterator[int],
-    pool: Pool,
-    config: PoolConfig,
-    bound: list[tuple[socket.socket, os.stat_result | None]],
-    log: Log,
-    everything: trio.CancelScope,
-) -> None:
-    """Stop at the first signal: gracefully within process_control_timeout, at a second signal at once."""
-    told = aiter(signals)
-    await anext(told)
-    log("NOTICE", "Terminating ...")
-    for listener, made in bound:
-        # Nobody new finds us; who is in the queue already is still served.
-        listeners.remove(listener, made)
-    with trio.move_on_after(config.process_control_timeout_s):
-        async with trio.open_nursery() as nursery:
-
-            async def hurry() -> None:
-                await anext(told)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(hurry)
-            await pool.stop()
-            nursery.cancel_scope.cancel()
-    pool.kill()
-    log("NOTICE", "exiting, bye-bye!")
-    everything.cancel()
+def _error_log(main: MainConfig, options: StartOptions) -> LogFile | None:
+    """The file of ``error_log``; None for stderr and syslog."""
+    if main.error_log in (None, "syslog") or options.force_stderr:
+        return None
+    return LogFile(main.error_log)
 
 
-def _orders(config: PoolConfig) -> bytes:
-    """What a zygote needs of the configuration: the fields that bear the same names."""
-    return to_json(
-        Program(**{field.name: getattr(config, field.name) for field in fields(Program)}),
-        Settings(**{field.name: getattr(config, field.name) for field in fields(Settings)}),
+def _log(main: MainConfig, file: LogFile | None) -> Log:
+    to_syslog = main.error_log == "syslog" and file is None
+    settings = LogSettings(
+        level=main.log_level,
+        limit=main.log_limit,
+        buffering=main.log_buffering,
+        format=main.log_format,
+        mask_secrets=main.log_mask_secrets,
+        syslog_ident=main.syslog_ident if to_syslog else None,
+        syslog_facility=main.syslog_facility,
     )
+    return Log(None, 2 if file is None else file.fd, settings)
 
 
-def _say_listening(listener: socket.socket, log: Log) -> None:
-    text = f"listening on {listeners.describe(listener)}"
-    if listener.family == socket.AF_UNIX:
+class Master:
+    """Everything that is not one pool's. ``open_places`` before ``main``, ``close`` after it."""
+
+    def __init__(
+        self, config: Config, options: StartOptions, error_log: LogFile | None, log: Log, launch: Launch
+    ) -> None:
+        self.config = config
+        self.pools: dict[str, Pool] = {}
+        self.state = State.STARTING
+        self.log = log
+        self.started = 0.0
+        self._options = options
+        self._error_log = error_log
+        self._launch = launch
+        self._children = Children(log)
+        self._notify = systemd.Notifier()
+        self._offered = systemd.inherited()
+        # By (pool, purpose, address or path).
+        self._sockets: dict[tuple[str, str, str], Listener] = {}
+        self._files: dict[tuple[str, str, str], LogFile] = {}
+        self._pid_file: PidFile | None = None
+        self._control: ControlSocket | None = None
+        self._reloading = trio.Lock()
+        self._nursery: trio.Nursery | None = None
+        self._crashes: deque[float] = deque()
+
+    # -- places: sockets and files --------------------------------------------------------------------------------------
+
+    def open_places(self) -> None:
+        """All that has to be there before a process is started.
+
+        Raises:
+          StartError: an address cannot be listened on, a file not be opened.
+        """
+        main = self.config.main
+        _limit_ourselves(main, self.log)
+        for level, message in self.config.notes:
+            self.log(level, message)
+        try:
+            for pool in self.config.pools:
+                self._open_places(pool)
+            if main.pid:
+                self._pid_file = PidFile(main.pid)
+            if self.config.control_socket is not None:
+                self._control = ControlSocket(self.config.control_socket, commands(self), self.log)
+        except ListenError as error:
+            raise StartError(str(error)) from None
+        except (OSError, LookupError) as error:
+            raise StartError(_text_of(error)) from None
+        for unused in self._offered:
+            self.log("WARNING", f"the inherited socket {unused.getsockname()!r} is no pool's, it is closed")
+            unused.close()
+        self._offered = []
+
+    def _open_places(self, pool: PoolConfig) -> Places:
+        log = self.log.for_pool(pool.pool)
+        own = [self._listen(pool, "listen", address, log) for address in pool.listen]
+        if pool.pm_status_listen is not None:
+            self._listen(pool, "pm.status_listen", pool.pm_status_listen, log)
+        return Places(
+            tuple(listener.socket for listener in own),
+            self._open_file(pool, "access.log", pool.access_log),
+            self._open_file(pool, "slowlog", pool.slowlog if pool.request_slowlog_timeout_s else None),
+        )
+
+    def _listen(self, pool: PoolConfig, purpose: str, address: str, log: Log) -> Listener:
+        key = (pool.pool, purpose, address)
+        found = self._sockets.get(key)
+        if found is not None:
+            found.apply(pool)
+            return found
+        found = listeners.adopt(address, self._offered)
+        if found is not None:
+            self.log("NOTICE", f'using inherited socket fd={found.socket.fileno()}, "{address}"')
+        else:
+            found = listeners.listen(address, pool, self.log)
+        self._sockets[key] = found
+        # With a file, php-fpm's users know where; and their log parsers do not know this line.
+        _say_listening(found.socket, log, "DEBUG" if self.config.path else "NOTICE", pool)
+        return found
+
+    def _open_file(self, pool: PoolConfig, purpose: str, path: str | None) -> LogFile | None:
+        if path is None:
+            return None
+        key = (pool.pool, purpose, path)
+        if key not in self._files:
+            try:
+                self._files[key] = LogFile(path)
+            except OSError as error:
+                raise StartError(f"[pool {pool.pool}] failed to open {purpose} ({path}): {error.strerror}") from None
+        return self._files[key]
+
+    def _close_unused(self) -> None:
+        """Close what no pool of the present configuration has to do with."""
+        used_sockets, used_files = set(), set()
+        for pool in self.config.pools:
+            used_sockets |= {(pool.pool, "listen", address) for address in pool.listen}
+            used_sockets.add((pool.pool, "pm.status_listen", pool.pm_status_listen or ""))
+            used_files |= {(pool.pool, "access.log", pool.access_log), (pool.pool, "slowlog", pool.slowlog)}
+        for key in self._sockets.keys() - used_sockets:
+            self._sockets.pop(key).close()
+        for key in [key for key in self._files if key not in used_files]:
+            self._files.pop(key).close()
+
+    def close(self) -> None:
+        for listener in self._sockets.values():
+            listener.hide()
+            listener.socket.close()
+        for file in self._files.values():
+            file.close()
+        if self._control is not None:
+            self._control.close()
+        if self._pid_file is not None:
+            self._pid_file.remove()
+
+    # -- life -----------------------------------------------------------------------------------------------------------
+
+    async def main(self) -> int:
+        self.started = trio.current_time()
+        numbers = (
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGQUIT,
+            signal.SIGUSR1,
+            signal.SIGUSR2,
+            signal.SIGHUP,
+            signal.SIGTTIN,
+            signal.SIGTTOU,
+        )
+        failure: StartError | None = None
+        with trio.open_signal_receiver(*numbers) as signals:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._children.reap)
+                self._nursery.start_soon(self._obey, signals)
+                try:
+                    await self._start()
+                except StartError as error:
+                    failure = error
+                    self._nursery.cancel_scope.cancel()
+                else:
+                    await trio.sleep_forever()
+        if failure is not None:
+            raise failure
+        return 0
+
+    @property
+    def _tasks(self) -> trio.Nursery:
+        assert self._nursery is not None  # main() runs
+        return self._nursery
+
+    async def _start(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                for config in self.config.pools:
+                    pool = self._new_pool(config, self._open_places(config), self.log)
+                    self.pools[config.pool] = pool
+                    await self._tasks.start(pool.hold)
+                    nursery.start_soon(self._start_pool, pool)
+        except ExceptionGroup as group:
+            raise _only(group, StartError) from None
+        if self.state is not State.STARTING:
+            return  # told to stop meanwhile
+        self._serve_pages()
+        self._become(State.NORMAL)
+        self._say_running()
+        if self._control is not None:
+            self._tasks.start_soon(self._control.serve)
+        if self._options.daemonize:
+            let_go_of_terminal(keep_stderr=self._error_log is None and self.config.main.error_log != "syslog")
+        self._launch.tell(0)
+        self._notify(READY=1, STATUS="Ready to handle connections", MAINPID=os.getpid())
+        self._tasks.start_soon(self._tell_systemd)
+        self._tasks.start_soon(self._watchdog)
+
+    def _new_pool(self, config: PoolConfig, places: Places, log: Log) -> Pool:
+        return Pool(config, places, self._children, log, self._may_spawn, self._crashed)
+
+    async def _start_pool(self, pool: Pool) -> None:
+        config = pool.config
+        try:
+            await pool.start()
+        except ZygoteError as error:
+            what = config.app or "scripts"
+            raise StartError(f"[pool {config.pool}] cannot load the application {what}: {error}") from None
+        if not self.config.path:
+            what = f"application {config.app}" if config.app else "scripts" + _where(config)
+            self.log.for_pool(config.pool)("NOTICE", f"{config.pm_max_children} workers serve {what}")
+
+    def _say_running(self) -> None:
+        self.log("NOTICE", f"fpm is running, pid {os.getpid()}")
+        self.log("NOTICE", "ready to handle connections")
+
+    def _serve_pages(self) -> None:
+        """Status and ping, where they have an address of their own."""
+        for (name, purpose, _), listener in self._sockets.items():
+            if purpose == "pm.status_listen" and not listener.is_served:
+                listener.is_served = True
+                self._tasks.start_soon(status_listener.serve, listener.socket, self.pools[name].page)
+
+    def _become(self, state: State) -> bool:
+        if state not in MAY_BECOME[self.state]:
+            return False
+        self.state = state
+        return True
+
+    def _may_spawn(self) -> int:
+        most = self.config.main.process_max
+        return most - sum(len(pool.workers) for pool in self.pools.values()) if most else sys.maxsize
+
+    # -- orders ---------------------------------------------------------------------------------------------------------
+
+    async def _obey(self, signals: AsyncIterator[int]) -> None:
+        stopping: trio.CancelScope | None = None
+        async with trio.open_nursery() as nursery:
+            async for number in signals:
+                if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                    at_once = number == signal.SIGINT or (number == signal.SIGTERM and self._sigterm_is_fast)
+                    if stopping is not None:
+                        self._become(State.TERMINATING)  # whoever says it twice means now
+                        stopping.cancel()
+                    elif self._become(State.TERMINATING if at_once else State.FINISHING):
+                        self.log("NOTICE", "Finishing ..." if number == signal.SIGQUIT else "Terminating ...")
+                        stopping = trio.CancelScope()
+                        if at_once:
+                            stopping.cancel()
+                        nursery.start_soon(self._stop, stopping)
+                elif number == signal.SIGUSR1:
+                    self.reopen_logs()
+                elif number in (signal.SIGUSR2, signal.SIGHUP):
+                    nursery.start_soon(self._reload_quietly)
+                elif self.state is State.NORMAL:
+                    for pool in self.pools.values():
+                        pool.scale(max(1, pool.max_children + (1 if number == signal.SIGTTIN else -1)))
+                    sizes = ", ".join(f"{name} {pool.max_children}" for name, pool in self.pools.items())
+                    self.log("NOTICE", f"pm.max_children is now: {sizes}")
+
+    @property
+    def _sigterm_is_fast(self) -> bool:
+        return self.config.main.compat_sigterm == "fast"
+
+    async def _stop(self, patience: trio.CancelScope) -> None:
+        self._notify(STOPPING=1, STATUS="Stopping")
+        for listener in self._sockets.values():
+            # Nobody new finds us; who is in the queue already is still served.
+            listener.hide()
+        patience.deadline = trio.current_time() + self.config.main.process_control_timeout_s
+        with patience:
+            async with trio.open_nursery() as nursery:
+                for pool in self.pools.values():
+                    nursery.start_soon(pool.stop)
+        for pool in self.pools.values():
+            pool.kill(expected=self.state is State.TERMINATING)
+        with trio.CancelScope(shield=True):
+            for pool in self.pools.values():
+                await pool.end()
+        self.log("NOTICE", "exiting, bye-bye!")
+        self._tasks.cancel_scope.cancel()
+
+    def reopen_logs(self) -> None:
+        """After a log rotation: the files of those names, for us and for every worker."""
+        files = [
+            ("error log", self._error_log),
+            *[(key[1].replace(".", " "), file) for key, file in self._files.items()],
+        ]
+        said = set()
+        for what, file in files:
+            if file is None:
+                continue
+            try:
+                file.reopen()
+            except OSError as error:
+                self.log("ERROR", f"failed to re-open {what} file ({file.path}): {error.strerror}")
+                continue
+            if what not in said:
+                self.log("NOTICE", f"{what} file re-opened")
+                said.add(what)
+        for pool in self.pools.values():
+            pool.reopen()
+
+    async def _reload_quietly(self) -> None:
+        with suppress(ReloadError):  # it is in the log
+            await self.reload()
+
+    async def reload(self, only: str | None = None) -> None:
+        """Read the configuration again and exchange all workers; or those of one pool.
+
+        Raises:
+          ReloadError: something of the new does not work. The old goes on as if nothing had been.
+        """
+        async with self._reloading:
+            if not self._become(State.RELOADING):
+                raise ReloadError(f"the server is {self.state.value}")
+            self.log("NOTICE", "Reloading in progress ...")
+            self._notify.reloading()
+            try:
+                await self._reload(only)
+            except ReloadError as error:
+                self.log("ERROR", f"reload failed, the old generation goes on: {error}")
+                self._notify(READY=1, STATUS=f"Reload failed: {str(error).splitlines()[-1]}")
+                raise
+            else:
+                self._notify(READY=1, STATUS="Ready to handle connections")
+            finally:
+                self._become(State.NORMAL)
+
+    async def _reload(self, only: str | None) -> None:
+        try:
+            config = self._options.reload()
+        except ConfigError as error:
+            raise ReloadError(str(error)) from None
+        wanted = {pool.pool: pool for pool in config.pools}
+        if only is not None and (only not in wanted or only not in self.pools):
+            raise ReloadError(f"there is no pool {only!r}; there are: {', '.join(self.pools)}")
+        names = [name for name in wanted if only in (None, name)]
+        self.log("NOTICE", f"reloading: a new generation of {', '.join(f'pool {name}' for name in names)}")
+        had = set(self._sockets), set(self._files)
+        prepared: dict[str, Prepared] = {}
+        added: dict[str, Pool] = {}
+        try:
+            places = {name: self._open_places(wanted[name]) for name in names}
+            log = self._new_log(config.main)
+            async with trio.open_nursery() as nursery:
+                for name in names:
+                    if name in self.pools:
+                        nursery.start_soon(self._prepare, self.pools[name], wanted[name], places[name], log, prepared)
+                    else:
+                        added[name] = self._new_pool(wanted[name], places[name], log)
+                        await self._tasks.start(added[name].hold)
+                        nursery.start_soon(self._start_pool, added[name])
+        except (*NOT_THIS_TIME, ExceptionGroup) as error:
+            reason = _text_of(_only(error, NOT_THIS_TIME))
+            await self._undo(prepared, added, *had)
+            raise ReloadError(reason) from None
+        await self._take_over(config, only, log, prepared, added)
+
+    async def _prepare(
+        self, pool: Pool, config: PoolConfig, places: Places, log: Log, prepared: dict[str, Prepared]
+    ) -> None:
+        try:
+            prepared[pool.name] = await pool.prepare(config, places, log)
+        except ReloadError as error:
+            raise ReloadError(f"[pool {pool.name}] {error}") from None
+
+    async def _undo(
+        self,
+        prepared: dict[str, Prepared],
+        added: dict[str, Pool],
+        sockets: set[tuple[str, str, str]],
+        files: set[tuple[str, str, str]],
+    ) -> None:
+        for name, each in prepared.items():
+            self.pools[name].abandon(each)
+        for pool in added.values():
+            pool.kill()
+            await pool.end()
+        for key in self._sockets.keys() - sockets:
+            self._sockets.pop(key).close()
+        for key in self._files.keys() - files:
+            self._files.pop(key).close()
+
+    async def _take_over(
+        self, config: Config, only: str | None, log: Log, prepared: dict[str, Prepared], added: dict[str, Pool]
+    ) -> None:
+        self.pools.update(added)
+        async with trio.open_nursery() as nursery:
+            for name, each in prepared.items():
+                nursery.start_soon(self.pools[name].commit, each)
+            if only is None:
+                for name in self.pools.keys() - {pool.pool for pool in config.pools}:
+                    nursery.start_soon(self._remove, self.pools.pop(name))
+        if only is None:
+            self.config = config
+            self._switch_log(config.main, log)
+            self._close_unused()
+        self._serve_pages()
+        for (_, _, address), listener in self._sockets.items():
+            self.log("NOTICE", f'using inherited socket fd={listener.socket.fileno()}, "{address}"')
+        self._say_running()
+
+    async def _remove(self, pool: Pool) -> None:
+        with trio.move_on_after(self.config.main.process_control_timeout_s):
+            await pool.stop()
+        pool.kill()
+        await pool.end()
+
+    def _new_log(self, main: MainConfig) -> Log:
+        """By the new configuration, written to where the present one is; ``_switch_log`` is what moves it."""
+        return _log(main, self._error_log)
+
+    def _switch_log(self, main: MainConfig, log: Log) -> None:
+        self.log = log
+        if self._error_log is not None and main.error_log not in (None, "syslog", self._error_log.path):
+            before, self._error_log.path = self._error_log.path, str(main.error_log)
+            try:
+                self._error_log.reopen()
+            except OSError as error:
+                self._error_log.path = before
+                self.log("ERROR", f"failed to open error_log ({main.error_log}), it stays: {error.strerror}")
+        for pool in self.pools.values():
+            pool.reopen()
+
+    def _crashed(self) -> None:
+        """A worker has crashed in C. Too many in a row may be the fault of something that all have in common."""
+        main = self.config.main
+        if not main.emergency_restart_threshold:
+            return
+        now = trio.current_time()
+        self._crashes.append(now)
+        while now - self._crashes[0] > main.emergency_restart_interval_s:
+            self._crashes.popleft()
+        if len(self._crashes) >= main.emergency_restart_threshold and self.state is State.NORMAL:
+            interval = f"{main.emergency_restart_interval_s:.0f}"
+            self.log(
+                "WARNING",
+                f"failed processes threshold ({len(self._crashes)} in {interval} sec) is reached, initiating reload",
+            )
+            self._crashes.clear()
+            self._tasks.start_soon(self._reload_quietly)
+
+    # -- systemd --------------------------------------------------------------------------------------------------------
+
+    async def _tell_systemd(self) -> None:
+        interval = self.config.main.systemd_interval_s
+        if not self._notify or not interval:
+            return
+        before = 0
+        while True:
+            await trio.sleep(interval)
+            figures = {}
+            for name, pool in self.pools.items():
+                status = pool.status()
+                figures[name] = (
+                    status.active_processes,
+                    status.idle_processes,
+                    status.accepted_conn,
+                    status.slow_requests,
+                )
+            requests = sum(each[2] for each in figures.values())
+            self._notify(STATUS=systemd.status_text(figures, (requests - before) / interval))
+            before = requests
+
+    async def _watchdog(self) -> None:
+        while self._notify.watchdog_s:
+            self._notify(WATCHDOG=1)
+            await trio.sleep(self._notify.watchdog_s)
+
+
+def _limit_ourselves(main: MainConfig, log: Log) -> None:
+    for name, which, value in (
+        ("rlimit_files", resource.RLIMIT_NOFILE, main.rlimit_files),
+        ("rlimit_core", resource.RLIMIT_CORE, main.rlimit_core),
+    ):
+        if value is not None:
+            limit = resource.RLIM_INFINITY if isinstance(value, str) else value
+            try:
+                resource.setrlimit(which, (limit, limit))
+            except (OSError, ValueError) as error:
+                log("WARNING", f"failed to set {name} for this process: {error}")
+    if main.process_priority is not None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, main.process_priority)
+        except OSError as error:
+            log("WARNING", f"Unable to set priority for the master process: {error.strerror}")
+
+
+def _only(error: BaseException, expected: type[Exception] | tuple[type[Exception], ...]) -> BaseException:
+    """The first of what tasks have raised, if all of it was to be expected; else raises the rest."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    _, rest = error.split(expected)
+    if rest is not None:
+        raise rest
+    found: BaseException = error
+    while isinstance(found, ExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def _text_of(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{where}"
+    return str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
+
+
+def _say_listening(listening: socket.socket, log: Log, level: str, config: PoolConfig) -> None:
+    text = f"listening on {listeners.describe(listening)}"
+    if listening.family == socket.AF_UNIX:
         with suppress(OSError):
-            info = os.stat(listener.getsockname())
+            info = os.stat(listening.getsockname())
             text += f" (mode {info.st_mode & 0o777:04o}, owner {info.st_uid}, group {info.st_gid})"
-    log("NOTICE", text)
-    if listeners.is_public(listener):
+    log(level, text)
+    if listeners.is_public(listening) and not config.listen_allowed_clients:
         log(
             "WARNING",
-            f"{listeners.describe(listener)} can be reached from other machines, and whoever reaches it can run any"
-            " script; listen on 127.0.0.1 or a unix socket, or keep others out with a firewall",
+            f"{listeners.describe(listening)} can be reached from other machines, and whoever reaches it can run any"
+            " script; listen on 127.0.0.1 or a unix socket, or name who may connect in listen.allowed_clients",
         )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,21 @@ if TYPE_CHECKING:
     from pyfpm.master.children import Children
 
 # Signals that we handle or ignore, and a new program must find as it would from a shell.
-_DEFAULT = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)
+_DEFAULT = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGCHLD,
+    signal.SIGPIPE,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
+
+# A fork takes milliseconds. One that takes this long hangs in something that the application does around forks.
+FORK_TIMEOUT_S = 10.0
 
 
 class ZygoteError(Exception):
@@ -34,6 +50,8 @@ class Zygote:
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
         self.has_forked = False
+        # What the application has left behind that a fork does not go well with, a sentence each.
+        self.warnings: list[str] = []
         self._control = control
         # Not reaped yet, so the number is still its own; from here on the descriptor stands for the process.
         self._pidfd = os.pidfd_open(pid)
@@ -41,61 +59,81 @@ class Zygote:
         self._lock = trio.Lock()
 
     @classmethod
-    async def start(cls, orders: bytes, listeners: list[socket.socket]) -> Zygote:
+    async def start(cls, orders: bytes, descriptors: Sequence[int], output: tuple[int, int] | None = None) -> Zygote:
         """Execute a zygote and wait until it has the application.
+
+        Args:
+          orders: ``worker.settings.to_json``; descriptors: those that it names.
+          output: descriptors to be its stdout and stderr; ours without them.
 
         Raises:
           ZygoteError: it could not load the application, or ended before it could say why.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        ]
+        if output is not None:
+            actions += [(os.POSIX_SPAWN_DUP2, output[0], 1), (os.POSIX_SPAWN_DUP2, output[1], 2)]
         with theirs:
+            actions.append((os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD))
             pid = os.posix_spawn(
                 sys.executable,
                 # -P: a module of the user's that lies where we were started must not stand in for one of Python's.
                 [sys.executable, "-P", "-m", "pyfpm.worker.zygote"],
                 os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD),
-                ],
+                file_actions=actions,
                 setsigdef=_DEFAULT,
             )
         zygote = cls(pid, ours)
         try:
-            socket.send_fds(ours, [orders], [listener.fileno() for listener in listeners])
+            socket.send_fds(ours, [orders], list(descriptors))
             ours.setblocking(False)
             answer = await zygote._hear()
-            if answer != b"ready":
+            if not answer.startswith(b"ready"):
                 raise ZygoteError(_text(answer) or "the process that loads the application ended without a word")
+            zygote.warnings = [str(each) for each in json.loads(answer[5:] or b"[]")]
+        except OSError as error:
+            zygote.kill()
+            raise ZygoteError(f"the process that loads the application does not listen: {error.strerror}") from None
         except BaseException:
             # Cancelled, maybe, because nobody wants to wait for it any longer: it does not listen while it imports.
             zygote.kill()
             raise
         return zygote
 
-    async def fork(self) -> tuple[int, trio.socket.SocketType]:
-        """A new worker: its process id, and our end of its control socket.
+    async def fork(self, descriptors: Mapping[str, int]) -> int:
+        """A new worker: its process id.
+
+        Args:
+          descriptors: the worker's own, by name: "control", "slot", and "stdout" and "stderr" where they are caught.
 
         Raises:
           ZygoteError: the zygote is gone.
           ForkError: it could not fork; it may later.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        order = b"fork" + json.dumps(list(descriptors)).encode()
         async with self._lock:
-            with theirs:
-                try:
-                    socket.send_fds(self._control, [b"fork"], [theirs.fileno()])
-                except OSError as error:
-                    ours.close()
-                    raise ZygoteError(f"the zygote is gone: {error.strerror}") from None
-            answer = await self._hear()
-        if not answer.startswith(b"forked "):
-            ours.close()
-            if not answer:
-                raise ZygoteError("the zygote is gone")
-            raise ForkError(_text(answer))
-        self.has_forked = True
-        return int(answer[7:]), trio.socket.from_stdlib_socket(ours)
+            try:
+                socket.send_fds(self._control, [order], list(descriptors.values()))
+            except OSError as error:
+                raise ZygoteError(f"the zygote is gone: {error.strerror}") from None
+            with trio.move_on_after(FORK_TIMEOUT_S):
+                answer = await self._hear()
+                if not answer:
+                    raise ZygoteError("the zygote is gone")
+                if not answer.startswith(b"forked "):
+                    raise ForkError(_text(answer))
+                self.has_forked = True
+                return int(answer[7:])
+            # Its answer may still come, and would be taken for the next one's.
+            self.kill()
+            raise ZygoteError(f"the zygote does not answer within {FORK_TIMEOUT_S:.0f} seconds, it is killed")
+
+    def reopen(self, names: Sequence[str], descriptors: Sequence[int]) -> None:
+        """Later workers write to these log files instead of those of that name."""
+        with suppress(OSError):  # It is gone, or will be: the next one is started with the new files.
+            socket.send_fds(self._control, [b"logs" + json.dumps(list(names)).encode()], list(descriptors))
 
     async def _hear(self) -> bytes:
         try:

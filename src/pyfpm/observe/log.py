@@ -35,8 +35,18 @@ _RANK = {name.upper(): rank for rank, name in enumerate(LEVELS)}
 
 # As <syslog.h> has them: php-fpm takes the name, with or without LOG_, or the number.
 FACILITIES = {
-    **{"kern": 0, "user": 1, "mail": 2, "daemon": 3, "auth": 4, "syslog": 5, "lpr": 6, "news": 7, "uucp": 8},
-    **{"cron": 9, "authpriv": 10, "ftp": 11},
+    "kern": 0,
+    "user": 1,
+    "mail": 2,
+    "daemon": 3,
+    "auth": 4,
+    "syslog": 5,
+    "lpr": 6,
+    "news": 7,
+    "uucp": 8,
+    "cron": 9,
+    "authpriv": 10,
+    "ftp": 11,
     **{f"local{number}": 16 + number for number in range(8)},
 }
 _SEVERITY = {"ALERT": 1, "ERROR": 3, "WARNING": 4, "NOTICE": 5, "DEBUG": 7}

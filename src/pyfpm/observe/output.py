@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import codecs
 
-from pyfpm.observe.log import Log, escape, json_fits, to_json
+from pyfpm.observe.log import Log, escape, json_fits
 
 LEVEL = "WARNING"
 PIPE_IS_CLOSED = ", pipe is closed"

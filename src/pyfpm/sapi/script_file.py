@@ -140,10 +140,9 @@ class ScriptFiles:
         try:
             identity = FileIdentity(fd)
             found = os.fstat(fd)
-            try:
-                final = os.readlink(f"/proc/self/fd/{fd}")
-            except OSError:
-                raise NotRunnable(f"{shown}: /proc is not mounted, so its real path cannot be known") from None
+            final = _real_path(fd, raw, found)
+            if final is None:
+                raise NotRunnable(f"{shown}: its real path cannot be known; it was moved, or /proc is not mounted")
             if final != name:
                 shown += f" (really {final!r})"
             if not stat.S_ISREG(found.st_mode):
@@ -182,6 +181,21 @@ class ScriptFiles:
         self._roots = roots
         self._cache.clear()
         return final.startswith(roots)
+
+
+def _real_path(fd: int, path: bytes, found: os.stat_result) -> str | None:
+    """Where an open file is; None if that cannot be said for certain."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        pass
+    # In a chroot there is no /proc. What the path leads to now may not be what was opened, so it has to be the same file.
+    final = os.path.realpath(path)
+    try:
+        there = os.lstat(final)
+    except OSError:
+        return None
+    return os.fsdecode(final) if (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino) else None
 
 
 def _final(roots: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,3 +16,12 @@ def die_with_parent(signal: int) -> None:
     Raises:
       OSError: there is no such signal; what was set before stays.
     """
+
+def set_dumpable(dumpable: bool) -> None:
+    """Whether a crash may leave a core file, and other processes of this user may look into us [PR_SET_DUMPABLE].
+
+    Raises:
+      OSError: the kernel refuses.
+
+    Source: php-fpm's ``process.dumpable``.
+    """

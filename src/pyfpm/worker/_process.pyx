@@ -7,6 +7,7 @@ cdef extern from "<sys/prctl.h>" nogil:
     enum:
         PR_SET_CHILD_SUBREAPER
         PR_SET_PDEATHSIG
+        PR_SET_DUMPABLE
 
 
 def adopt_orphans():
@@ -19,3 +20,9 @@ def die_with_parent(int signal):
     """Get this signal when the parent ends, whatever we are doing then."""
     if prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) < 0:
         raise OSError(errno, "cannot set the parent-death signal")
+
+
+def set_dumpable(bint dumpable):
+    """Whether a crash may leave a core file, and other processes of this user may look into us."""
+    if prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0) < 0:
+        raise OSError(errno, "cannot set whether the process is dumpable")

@@ -1,10 +1,16 @@
-"""What a worker is told: the configuration's own classes stay with the master."""
+"""What a zygote and its workers are told: the configuration's own classes stay with the master.
+
+The order is one message: JSON with the three parts below and the names of the descriptors that come with it, in their
+order. A fork order brings the new worker's own descriptors likewise.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from pyfpm.observe.log import LogSettings
 
 # The zygote finds its control socket here; what is said on it is at most so long.
 CONTROL_FD = 3
@@ -13,7 +19,7 @@ LONGEST_MESSAGE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Limits and times of the reactor, under the names that ``config.pool`` explains. Sizes are in bytes."""
+    """Limits and times of the reactor, under the names that ``config`` explains. Sizes are in bytes."""
 
     max_requests: int
     max_connections: int
@@ -29,6 +35,14 @@ class Settings:
     keepalive_timeout_s: float
     request_read_timeout_s: float
     send_timeout_s: float
+    pm_max_requests: int = 0
+    pm_max_requests_jitter: int = 0
+    pm_max_memory: int = 0
+    request_slowlog_timeout_s: float = 0.0
+    request_terminate_timeout_s: float = 0.0
+    max_execution_time_s: float = 0.0
+    listen_allowed_clients: tuple[str, ...] = ()
+    pm: str = "static"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +54,53 @@ class Program:
     docroots: tuple[str, ...]
     extensions: tuple[str, ...]
     display_errors: bool
+    chroot: str | None
     chdir: str | None
     user: str | None
     group: str | None
-    workers: int
+    pm_max_children: int
+    process_priority: int | None
+    process_dumpable: bool
+    rlimit_files: int | None
+    rlimit_core: int | str | None
+    clear_env: bool
+    env: tuple[tuple[str, str], ...]
+    python_path: tuple[str, ...]
+    pm_status_path: str | None
+    ping_path: str | None
+    ping_response: str
+    access_format: str
+    access_suppress_path: tuple[str, ...]
 
 
-def to_json(program: Program, settings: Settings) -> bytes:
-    return json.dumps({"program": asdict(program), "settings": asdict(settings)}).encode()
+@dataclass(frozen=True, slots=True)
+class Orders:
+    program: Program
+    settings: Settings
+    log: LogSettings
+    # What each of the descriptors that come with the order is: "listener" (any number), "give", "take", "error_log",
+    # "access_log".
+    descriptors: tuple[str, ...]
 
 
-def from_json(text: bytes) -> tuple[Program, Settings]:
+def to_json(orders: Orders) -> bytes:
+    return json.dumps(asdict(orders)).encode()
+
+
+def from_json(text: bytes) -> Orders:
     told: dict[str, Any] = json.loads(text)
-    program = told["program"]
-    for name in ("docroots", "extensions"):
-        program[name] = tuple(program[name])
-    return Program(**program), Settings(**told["settings"])
+    return Orders(
+        _from(Program, told["program"]),
+        _from(Settings, told["settings"]),
+        _from(LogSettings, told["log"]),
+        tuple(told["descriptors"]),
+    )
+
+
+def _from(kind: Any, values: dict[str, Any]) -> Any:
+    return kind(**{field.name: _tuples(values[field.name]) for field in fields(kind)})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where ours are tuples."""
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value

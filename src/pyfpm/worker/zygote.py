@@ -7,26 +7,24 @@ the memory of all that was imported; ``gc.freeze`` keeps the collector from touc
 A worker is forked twice: the process in between ends at once, which makes the worker a child of the master (a
 subreaper). So the master waits for its workers itself, and the zygote has nothing to wait for but orders.
 
-Control socket (SOCK_SEQPACKET, one message each): the master sends what to run with the listeners, then ``fork`` with
-the socket for the new worker; the zygote answers ``ready``, ``forked PID``, or ``failed TEXT`` to either. Its end ends
-the zygote.
+Control socket (SOCK_SEQPACKET, one message each): the master sends what to run with the descriptors for it, then
+``fork`` with the names and descriptors that are the new worker's own, or ``logs`` with log files that were opened anew. The
+zygote answers ``ready`` with what a fork does not go well with (a JSON list of sentences), ``forked PID``, or ``failed
+TEXT`` to either. Its end ends the zygote.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
-import grp
+import json
 import os
-import pwd
 import signal
 import socket
 import sys
 import tempfile
 from contextlib import suppress
 from typing import NoReturn
-
-import trio
 
 from pyfpm.observe.log import Log
 from pyfpm.observe.title import set_title
@@ -35,15 +33,14 @@ from pyfpm.sapi.load import LoadError, load
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
 from pyfpm.sapi.wsgi import WSGIAdapter
-from pyfpm.worker._output import forks_are_the_users
+from pyfpm.worker import identity
 from pyfpm.worker._process import die_with_parent
-from pyfpm.worker._reactor import Reactor
-from pyfpm.worker.inline import Adapter, InlineExecutor
-from pyfpm.worker.refusal import Refusal
-from pyfpm.worker.serve import serve
-from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE, Program, Settings, from_json
+from pyfpm.worker.fork_safety import left_behind
+from pyfpm.worker.inline import Adapter
+from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE, Orders, Program, from_json
+from pyfpm.worker.work import work
 
-MOST_LISTENERS = 64
+MOST_DESCRIPTORS = 250  # of one message [unix(7), SCM_MAX_FD]
 NO_SIGNAL = 0
 
 # sysexits.h
@@ -57,23 +54,24 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=CONTROL_FD)
     os.set_inheritable(CONTROL_FD, False)
-    message, fds, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, MOST_LISTENERS)
+    message, fds, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, MOST_DESCRIPTORS)
     if not message:
         return
-    program, settings = from_json(message)
-    listeners = [socket.socket(fileno=fd) for fd in fds]
-    set_title(f"pool {program.pool} zygote")
+    orders = from_json(message)
+    descriptors = Descriptors(orders.descriptors, fds)
+    set_title(f"pool {orders.program.pool} zygote")
     try:
-        _become(program)
-    except (LookupError, OSError) as error:
+        identity.become(orders.program)
+    except (LookupError, OSError, ValueError) as error:
         return _fail(control, str(error))
     # While we import we do not listen to the master, so its end has to reach us in another way. Only now: becoming
     # another user makes the kernel forget it.
     die_with_parent(signal.SIGKILL)
     if _has_ended(control):
         return
+    log = Log(orders.program.pool, descriptors.first("error_log", 2), orders.log)
     try:
-        adapter = _adapter(program)
+        adapter = _adapter(orders.program, log)
     except LoadError as error:
         return _fail(control, str(error))
     except BaseException as error:
@@ -82,17 +80,46 @@ def main() -> None:
     with suppress(FileNotFoundError):
         # Found by writing into it, and remembered: a worker that is out of descriptors would find none.
         tempfile.gettempdir()
+    warnings = left_behind({CONTROL_FD, *fds})
     gc.collect()
     gc.freeze()
     try:
-        control.send(b"ready")
+        control.send(b"ready" + json.dumps(warnings).encode()[:LONGEST_MESSAGE])
         while True:
-            message, fds, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, 1)
+            message, own, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, MOST_DESCRIPTORS)
             if not message:
                 return
-            _fork(control, fds[0], listeners, adapter, program, settings)
+            names = tuple(json.loads(message[4:]))
+            if message.startswith(b"logs"):
+                descriptors.replace(names, own)
+            else:
+                _fork(control, Descriptors(names, own), descriptors, adapter, orders, log)
     except ConnectionError:
         return  # the master ended while we were at it
+
+
+class Descriptors:
+    """Descriptors that came with a message, by what they are for."""
+
+    def __init__(self, names: tuple[str, ...], fds: list[int]) -> None:
+        self._all = list(zip(names, fds, strict=True))
+
+    def all(self, name: str) -> list[int]:
+        return [fd for each, fd in self._all if each == name]
+
+    def first(self, name: str, default: int = -1) -> int:
+        return next(iter(self.all(name)), default)
+
+    def replace(self, names: tuple[str, ...], fds: list[int]) -> None:
+        """Have these in the place of those of the same name, under the same numbers."""
+        for name, fd in zip(names, fds, strict=True):
+            for there in self.all(name):
+                os.dup2(fd, there, inheritable=False)
+            os.close(fd)
+
+    def close(self) -> None:
+        for _, fd in self._all:
+            os.close(fd)
 
 
 def _fail(control: socket.socket, reason: str) -> None:
@@ -107,44 +134,25 @@ def _has_ended(control: socket.socket) -> bool:
         return False
 
 
-def _become(program: Program) -> None:
-    """Take the pool's user, group and directory, before any code of the user's is touched."""
-    if program.user is not None and os.geteuid() == 0:
-        user = pwd.getpwnam(program.user)
-        gid = grp.getgrnam(program.group).gr_gid if program.group else user.pw_gid
-        os.setgroups(os.getgrouplist(program.user, gid))
-        os.setresgid(gid, gid, gid)
-        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-    if program.chdir is not None:
-        os.chdir(program.chdir)
-    if program.app is not None:
-        # As "python -m" would: the application is looked for where we are. A script brings its own directory.
-        sys.path.insert(0, os.getcwd())
-
-
-def _adapter(program: Program) -> Adapter:
-    log = Log(program.pool)
+def _adapter(program: Program, log: Log) -> Adapter:
     if program.app is None:
         files = ScriptFiles(program.docroots, program.extensions)
         return ScriptAdapter(files, log, display_errors=program.display_errors)
-    return WSGIAdapter(load(program.app), log, multiprocess=program.workers > 1, display_errors=program.display_errors)
+    return WSGIAdapter(
+        load(program.app), log, multiprocess=program.pm_max_children > 1, display_errors=program.display_errors
+    )
 
 
 def _fork(
-    control: socket.socket,
-    worker_fd: int,
-    listeners: list[socket.socket],
-    adapter: Adapter,
-    program: Program,
-    settings: Settings,
+    control: socket.socket, own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders, log: Log
 ) -> None:
     try:
         between = os.fork()
     except OSError as error:
-        os.close(worker_fd)
+        own.close()
         return _fail(control, f"cannot fork: {error.strerror}")
     if between:
-        os.close(worker_fd)
+        own.close()
         _, wait_status = os.waitpid(between, 0)
         if wait_status:
             # It did not get to say so itself, and the master waits for a word.
@@ -162,36 +170,23 @@ def _fork(
             status = 0
         else:
             control.close()
-            _work(socket.socket(fileno=worker_fd), listeners, adapter, program, settings, between)
+            set_title(f"pool {orders.program.pool}")
+            # Should a request hold us while the master is killed, the kernel ends us. Only the master itself counts:
+            # the process in between may still be there.
+            while os.getppid() == between:
+                os.sched_yield()
+            die_with_parent(signal.SIGKILL)
+            for name, number in (("stdout", 1), ("stderr", 2)):
+                if (fd := own.first(name)) >= 0:
+                    os.dup2(fd, number)
+                    os.close(fd)
+            work(own, shared, adapter, orders, log)
             status = 0
     except BaseException as error:
-        Log(program.pool)("ERROR", f"worker {os.getpid()} failed; please report this\n{describe(error)}")
+        log("ERROR", f"worker {os.getpid()} failed; please report this\n{describe(error)}")
     finally:
         # Never back into the zygote's code, nor into its exit handlers.
         _flush_and_exit(status)
-
-
-def _work(
-    control: socket.socket,
-    listeners: list[socket.socket],
-    adapter: Adapter,
-    program: Program,
-    settings: Settings,
-    between: int,
-) -> None:
-    set_title(f"pool {program.pool}")
-    # Should a request hold us while the master is killed, the kernel ends us. Only the master itself counts: the
-    # process in between may still be there.
-    while os.getppid() == between:
-        os.sched_yield()
-    die_with_parent(signal.SIGKILL)
-    log = Log(program.pool)
-
-    reactor = Reactor(InlineExecutor(adapter), Refusal(log), settings, log)
-    for listener in listeners:
-        reactor.listen(listener)
-    forks_are_the_users()
-    trio.run(serve, reactor, control)
 
 
 def _flush_and_exit(status: int) -> NoReturn:

@@ -1,0 +1,173 @@
+"""A generation: one zygote, the configuration it was started with, and the making of workers from it.
+
+A reload starts the next generation beside the one that serves. Only when a worker of the new one answers do the old
+workers retire, so code or a configuration that does not work is never served.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import trio
+
+from pyfpm.config import PoolConfig
+from pyfpm.master.children import Children
+from pyfpm.master.worker import Ends, Worker, log_output
+from pyfpm.master.zygote import ForkError, Zygote, ZygoteError
+from pyfpm.observe.log import Log
+from pyfpm.observe.output import WorkerOutput
+from pyfpm.worker.settings import Orders, Program, Settings, to_json
+
+__all__ = ["ForkError", "Generation", "Shared", "ZygoteError"]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a pool's generations have in common, by name, for the zygote's order (``Orders.descriptors``)."""
+
+    names: tuple[str, ...]
+    descriptors: tuple[int, ...]
+
+
+class Generation:
+    """Started by ``start``; ``close`` lets the zygote end, and its workers go on.
+
+    Args:
+      number: 1 is the first; every reload counts.
+      shared: asked anew for each zygote, since log files may have been opened again since.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        config: PoolConfig,
+        shared: Callable[[], Shared],
+        children: Children,
+        log: Log,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.number = number
+        self.config = config
+        self._shared = shared
+        self._children = children
+        self._log = log
+        self._nursery = nursery
+        self._zygote: Zygote | None = None
+        self._replacing = trio.Lock()
+        self._running = 0
+        self._over = trio.Event()
+        self.closed = False
+
+    @property
+    def zygote_pid(self) -> int | None:
+        return None if self._zygote is None else self._zygote.pid
+
+    @property
+    def has_forked(self) -> bool:
+        return self._zygote is not None and self._zygote.has_forked
+
+    async def start(self) -> None:
+        """Load the application.
+
+        Raises:
+          ZygoteError: it cannot be loaded; the message has the reason, maybe a traceback.
+        """
+        shared = self._shared()
+        orders = Orders(
+            program=Program(**{field.name: getattr(self.config, field.name) for field in fields(Program)}),
+            settings=Settings(**{field.name: getattr(self.config, field.name) for field in fields(Settings)}),
+            log=self._log.settings,
+            descriptors=shared.names,
+        )
+        output = self._output()
+        try:
+            zygote = await Zygote.start(to_json(orders), shared.descriptors, output)
+        finally:
+            for fd in output or ():
+                os.close(fd)
+        self._nursery.start_soon(self._wait_for, zygote)
+        for warning in zygote.warnings:
+            self._log("WARNING", warning)
+        self._zygote = zygote
+        if self.closed:
+            zygote.close()
+
+    async def _wait_for(self, zygote: Zygote) -> None:
+        self._running += 1
+        await zygote.wait(self._children)
+        self._running -= 1
+        self._over.set()
+
+    async def wait_closed(self) -> None:
+        """Return when no zygote of this generation is left."""
+        while self._running:
+            await self._over.wait()
+            self._over = trio.Event()
+
+    def _output(self) -> tuple[int, int] | None:
+        """Descriptors for what the application prints while it is imported, which is logged in any case: unlike a
+        request's, nobody else sees it."""
+        if self.config.catch_workers_output is None:
+            return None
+        found = []
+        for stream in ("stdout", "stderr"):
+            ours, theirs = os.pipe2(os.O_CLOEXEC)
+            output = WorkerOutput(self.config.pool, 0, stream, self.config.decorate_workers_output, self._log)
+            self._nursery.start_soon(log_output, ours, output)
+            found.append(theirs)
+        return found[0], found[1]
+
+    async def fork(self) -> Worker:
+        """A new worker, which is not ready yet.
+
+        Raises:
+          ForkError: there is none this time; there may be later.
+          ZygoteError: the zygote is gone; ``replace`` starts another.
+        """
+        zygote = self._zygote
+        if zygote is None:
+            raise ZygoteError("the zygote is gone")
+        ends = Ends(self.config.catch_workers_output)
+        try:
+            pid = await zygote.fork(ends.theirs)
+        except BaseException:
+            ends.close()
+            raise
+        ends.close_theirs()
+        return Worker(pid, self.number, ends)
+
+    async def replace(self, error: ZygoteError) -> bool:
+        """The zygote was killed: start another. Its workers go on meanwhile.
+
+        Returns False when that has not worked this time; the reason is logged.
+        """
+        lost = self._zygote
+        async with self._replacing:
+            if self._zygote is not lost or self.closed:
+                return True  # somebody else has done it
+            self._log("WARNING", f"{error}; starting another")
+            try:
+                await self.start()
+            except ZygoteError as again:
+                self._log("ERROR", f"cannot load the application: {again}")
+                return False
+            if lost is not None:
+                lost.kill()
+            return True
+
+    def reopen(self, names: Sequence[str], descriptors: Sequence[int]) -> None:
+        if self._zygote is not None:
+            self._zygote.reopen(names, descriptors)
+
+    def close(self) -> None:
+        """No more workers of this generation."""
+        self.closed = True
+        if self._zygote is not None:
+            self._zygote.close()
+
+    def kill(self) -> None:
+        self.closed = True
+        if self._zygote is not None:
+            self._zygote.kill()

@@ -1,0 +1,170 @@
+"""The master's side of one worker process: its slot of the scoreboard, its control channel, its output."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import trio
+
+from pyfpm.observe._scoreboard import Slot, create_slot
+from pyfpm.observe.log import Log
+from pyfpm.observe.output import WorkerOutput
+from pyfpm.observe.scoreboard import SlotView
+
+# What a worker says in one message is at most so long; it is somebody else's code that says it.
+LONGEST_MESSAGE = 64 * 1024
+
+# Bytes of one read of a worker's output.
+READ = 64 * 1024
+
+# Messages by which a worker tells of a request that went wrong, with a traceback.
+SLOW, TERMINATED, CRASHED, DUMPED = b"L", b"T", b"C", b"D"
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Ends:
+    """Both ends of what connects a new worker with us; ``theirs`` go to the zygote and are closed then.
+
+    Args:
+      catch: its output comes to us (True), goes nowhere (False), or where ours goes (None).
+    """
+
+    def __init__(self, catch: bool | None) -> None:
+        self.slot: Slot = create_slot()
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.theirs = {"control": theirs.detach(), "slot": os.dup(self.slot.fd)}
+        self.outputs: dict[str, int] = {}
+        if catch is not None:
+            for name in ("stdout", "stderr"):
+                if catch:
+                    self.outputs[name], self.theirs[name] = os.pipe2(os.O_CLOEXEC)
+                else:
+                    self.theirs[name] = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+    def close_theirs(self) -> None:
+        for fd in self.theirs.values():
+            os.close(fd)
+        self.theirs = {}
+
+    def close(self) -> None:
+        """Nothing has come of it."""
+        self.close_theirs()
+        self.ours.close()
+        self.slot.close()
+        for fd in self.outputs.values():
+            os.close(fd)
+
+
+class Worker:
+    """A worker process, from its fork to its end.
+
+    Args:
+      pid: its process id; ours to wait for.
+      generation: the number of the generation whose code it runs.
+      ends: what connects us; taken over.
+    """
+
+    def __init__(self, pid: int, generation: int, ends: Ends) -> None:
+        self.pid = pid
+        self.generation = generation
+        self.started = trio.current_time()
+        self.started_unix = time.time()
+        # Set when it serves, and when it never will: ``is_ready`` tells which.
+        self.ready = trio.Event()
+        self.is_ready = False
+        self.has_served = False
+        self.ended = trio.Event()
+        # It takes no new requests, by our order or its own.
+        self.retiring = False
+        # The first of a new generation, which does not count before it has shown that it serves.
+        self.on_trial = False
+        # We have let it go since there were too many; nobody has to take its place.
+        self.surplus = False
+        self.slot = ends.slot
+        self.seen: SlotView = ends.slot.read()
+        self._control = ends.ours
+        self._control.setblocking(False)
+        self._outputs = ends.outputs
+        self._dumps: list[trio.Event] = []
+        self.dump = ""
+
+    @property
+    def age_s(self) -> float:
+        return trio.current_time() - self.started
+
+    def look(self) -> SlotView:
+        """What its slot says now; kept as ``seen``."""
+        self.seen = self.slot.read()
+        return self.seen
+
+    def memory(self) -> int:
+        """Its resident memory in bytes; 0 when it cannot be known."""
+        try:
+            with open(f"/proc/{self.pid}/statm", "rb") as file:
+                return int(file.read(200).split()[1]) * _PAGE
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    async def hear(self, handle: Callable[[Worker, bytes, bytes], None]) -> None:
+        """Pass on what it says, message by message as (letter, rest), until it has closed the channel."""
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._control)
+                message = self._control.recv(LONGEST_MESSAGE)
+            except (OSError, trio.ClosedResourceError):
+                return
+            if not message:
+                return
+            kind, rest = message[:1], message[1:]
+            if kind == b"r":
+                self.is_ready = True
+                self.ready.set()
+            if kind == DUMPED:
+                self.dump = rest.partition(b"\n")[2].decode("utf-8", "replace")
+                for each in self._dumps:
+                    each.set()
+                self._dumps.clear()
+            handle(self, kind, rest)
+
+    async def next_dump(self) -> str:
+        """The traceback that it sends when it is asked to by signal."""
+        event = trio.Event()
+        self._dumps.append(event)
+        await event.wait()
+        return self.dump
+
+    def say(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
+        """Tell it something. If it does not listen, it has reasons of its own, or is gone."""
+        with suppress(OSError):
+            socket.send_fds(self._control, [message], list(descriptors))
+
+    def reopen(self, names: Sequence[str], descriptors: Sequence[int]) -> None:
+        """Have it write to these log files instead of those of that name."""
+        self.say(b"l" + json.dumps(list(names)).encode(), descriptors)
+
+    async def read_output(self, pool: str, decorate: bool, log: Log) -> None:
+        """Log what it writes to its stdout and stderr, until it has closed both."""
+        async with trio.open_nursery() as nursery:
+            for stream, fd in self._outputs.items():
+                nursery.start_soon(log_output, fd, WorkerOutput(pool, self.pid, stream, decorate, log))
+
+    def close(self) -> None:
+        """It has ended, and was heard out."""
+        trio.lowlevel.notify_closing(self._control)
+        self._control.close()
+        self.slot.close()
+
+
+async def log_output(fd: int, output: WorkerOutput) -> None:
+    """Log what comes out of a pipe, which is closed at its end."""
+    async with trio.lowlevel.FdStream(fd) as pipe:
+        with suppress(trio.BrokenResourceError):
+            while data := await pipe.receive_some(READ):
+                output.feed(data)
+        output.close()

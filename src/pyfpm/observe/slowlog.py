@@ -1,0 +1,6 @@
+def parse_trace(text):
+    return []
+
+
+def slow_entry(*a):
+    return ""
