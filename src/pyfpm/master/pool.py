@@ -167,7 +167,7 @@ class Pool:
         assert self._nursery is not None  # hold() runs
         return self._nursery
 
-    # -- workers come and go --------------------------------------------------------------------------------------------
+    # -- workers come and go -------------------------------------------------------------------------------------------
 
     def _next_generation(self, config: PoolConfig, places: Places, log: Log) -> Generation:
         self._generations += 1
@@ -268,7 +268,7 @@ class Pool:
         worker.retiring = True
         self._children.signal(worker.pid, signal.SIGQUIT)
 
-    # -- their number ---------------------------------------------------------------------------------------------------
+    # -- their number --------------------------------------------------------------------------------------------------
 
     def _wake_up(self) -> None:
         self._wake.set()
@@ -394,7 +394,7 @@ class Pool:
         self._next_tick = 0.0
         self._wake_up()
 
-    # -- what workers say -----------------------------------------------------------------------------------------------
+    # -- what workers say ----------------------------------------------------------------------------------------------
 
     def _heard(self, worker: Worker, kind: bytes, rest: bytes) -> None:
         if kind == b"r":
@@ -500,7 +500,7 @@ class Pool:
         for worker in self.workers:
             worker.reopen(names, descriptors)
 
-    # -- another generation ---------------------------------------------------------------------------------------------
+    # -- another generation --------------------------------------------------------------------------------------------
 
     async def prepare(self, config: PoolConfig, places: Places, log: Log) -> Prepared:
         """Start a new generation, up to a worker of it that is ready to serve. ``commit`` or ``abandon`` comes next.
@@ -570,7 +570,7 @@ class Pool:
         self._welcome(worker, news=False)
         await worker.ready.wait()
 
-    # -- the end --------------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
         """Ask all workers to finish what they have begun; return when they have."""

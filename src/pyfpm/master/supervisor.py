@@ -142,7 +142,7 @@ class Master:
         self._nursery: trio.Nursery | None = None
         self._crashes: deque[float] = deque()
 
-    # -- places: sockets and files --------------------------------------------------------------------------------------
+    # -- places: sockets and files -------------------------------------------------------------------------------------
 
     def open_places(self) -> None:
         """All that has to be there before a process is started.
@@ -231,7 +231,7 @@ class Master:
         if self._pid_file is not None:
             self._pid_file.remove()
 
-    # -- life -----------------------------------------------------------------------------------------------------------
+    # -- life ----------------------------------------------------------------------------------------------------------
 
     async def main(self) -> int:
         self.started = trio.current_time()
@@ -325,7 +325,7 @@ class Master:
         most = self.config.main.process_max
         return most - sum(len(pool.workers) for pool in self.pools.values()) if most else sys.maxsize
 
-    # -- orders ---------------------------------------------------------------------------------------------------------
+    # -- orders --------------------------------------------------------------------------------------------------------
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
         stopping: trio.CancelScope | None = None
@@ -535,7 +535,7 @@ class Master:
             self._crashes.clear()
             self._tasks.start_soon(self._reload_quietly)
 
-    # -- systemd --------------------------------------------------------------------------------------------------------
+    # -- systemd -------------------------------------------------------------------------------------------------------
 
     async def _tell_systemd(self) -> None:
         interval = self.config.main.systemd_interval_s
