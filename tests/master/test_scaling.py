@@ -71,8 +71,8 @@ def test_dynamic_starts_more_each_time_that_there_are_too_few_and_says_so():
     assert spawned == [1, 2, 4, 8, 16, 32]
     assert warnings[2] == ""
     assert warnings[3] == (
-        "seems busy (you may need to increase pm.start_servers, or pm.min/max_spare_servers), spawning 8 children, there"
-        " are 0 idle, and 7 total children"
+        "seems busy (you may need to increase pm.start_servers, or pm.min/max_spare_servers), spawning 8 children,"
+        " there are 0 idle, and 7 total children"
     )
 
 

@@ -63,7 +63,7 @@ def check_port(address: str) -> None:
     port = address.rpartition(":")[2]
     if not re.fullmatch("[0-9]{1,5}", port) or not int(port) <= 65535:
         raise ConfigError(
-            f"invalid port value '{port}'", hint=f"in listen = {address}; ports are 1 to 65535, 0 is any that is free"
+            f"invalid port value '{port}'", hint=f"in listen = {address}; ports are 1 to 65535, and 0 for any"
         )
 
 

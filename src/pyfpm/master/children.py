@@ -17,8 +17,8 @@ class Children:
     We are a subreaper, so any process may turn up here; and a worker may end before we are told that it exists. So all
     ends are collected in one place, and kept for whoever asks later.
 
-    A process that is stopped (SIGSTOP) would hold its connections for ever, and the whole pool if it is the zygote. So it
-    is told to go on; who wants to look at one has a debugger, whose stops do not come here.
+    A process that is stopped (SIGSTOP) would hold its connections for ever, and the whole pool if it is the zygote. So
+    it is told to go on; who wants to look at one has a debugger, whose stops do not come here.
     """
 
     def __init__(self, log: Log) -> None:

@@ -1,7 +1,7 @@
 """A pool: workers of one configuration, their number kept right, their generations exchanged without a gap.
 
-Who is here: ``scaling`` says how many workers there should be, ``Generation`` makes them, ``Worker`` is one of them, and
-``Pool`` looks after all of it. One loop (``_maintain``) changes their number; whatever happens only wakes it up.
+Who is here: ``scaling`` says how many workers there should be, ``Generation`` makes them, ``Worker`` is one of them,
+and ``Pool`` looks after all of it. One loop (``_maintain``) changes their number; whatever happens only wakes it up.
 
 What a worker says is said by somebody else's code. It is never followed, only logged, counted and clamped.
 """
@@ -343,8 +343,8 @@ class Pool:
         if spawn < decision.spawn:
             self._log(
                 "WARNING",
-                "The maximum number of processes has been reached. Please review your configuration and consider raising"
-                " 'process.max'",
+                "The maximum number of processes has been reached. Please review your configuration and consider"
+                " raising 'process.max'",
             )
         for _ in range(spawn):
             self._spawn(news=self.config.pm == "static")

@@ -1,7 +1,7 @@
 """How many workers a pool should have: php-fpm's three process managers as pure decisions.
 
-A policy is told what there is (``Census``) once a second (``tick``), and whenever a queue appears (``queued``), and says
-how many workers to start or to let go. It starts nothing itself and knows no clock, so a table can test it.
+A policy is told what there is (``Census``) once a second (``tick``), and whenever a queue appears (``queued``), and
+says how many workers to start or to let go. It starts nothing itself and knows no clock, so a table can test it.
 
 php-fpm looks once a second only, and so lets the second of two visitors of an empty ``ondemand`` pool wait until the
 first has left; ``queued`` is what is different here.

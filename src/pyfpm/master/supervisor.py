@@ -1,8 +1,8 @@
 """The master's own life: start, serve, reload, stop.
 
 The rule of a reload: everything that can fail is tried before anything that serves is touched. The configuration is
-read, new sockets are bound, and each pool gets a new generation with a worker that is ready; only then do the old workers
-go. If one of it fails, what was made for it is undone and the old generation goes on.
+read, new sockets are bound, and each pool gets a new generation with a worker that is ready; only then do the old
+workers go. If one of it fails, what was made for it is undone and the old generation goes on.
 """
 
 from __future__ import annotations

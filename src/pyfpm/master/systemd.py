@@ -26,7 +26,7 @@ class Notifier:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         watchdog_us = environ.pop("WATCHDOG_USEC", "")
         is_ours = environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        # Seconds between two signs of life; 0: nobody waits for them. Half of the limit, as sd_watchdog_enabled(3) says.
+        # Seconds between two signs of life, half of the limit [sd_watchdog_enabled(3)]; 0: nobody waits for them.
         self.watchdog_s = int(watchdog_us) / 2e6 if watchdog_us.isdecimal() and is_ours else 0.0
 
     def __bool__(self) -> bool:
@@ -67,4 +67,5 @@ def inherited(environ: dict[str, str] | os._Environ[str] = os.environ) -> list[s
 def status_text(pools: Mapping[str, tuple[int, int, int, int]], requests_per_s: float) -> str:
     """What ``systemctl status`` shows, in php-fpm's words. pools: name: active, idle, requests, slow."""
     active, idle, requests, slow = (sum(each[i] for each in pools.values()) for i in range(4))
-    return f"Processes active: {active}, idle: {idle}, Requests: {requests}, slow: {slow}, Traffic: {requests_per_s:.2f}req/sec"
+    processes = f"Processes active: {active}, idle: {idle}"
+    return f"{processes}, Requests: {requests}, slow: {slow}, Traffic: {requests_per_s:.2f}req/sec"

@@ -189,7 +189,7 @@ def _real_path(fd: int, path: bytes, found: os.stat_result) -> str | None:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
         pass
-    # In a chroot there is no /proc. What the path leads to now may not be what was opened, so it has to be the same file.
+    # In a chroot there is no /proc. What the path leads to now may not be what was opened: it has to be the same file.
     final = os.path.realpath(path)
     try:
         there = os.lstat(final)

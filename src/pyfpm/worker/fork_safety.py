@@ -26,8 +26,8 @@ def left_behind(ours: Container[int]) -> list[str]:
 def _threads() -> list[str]:
     named = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     found = [
-        f"the application has left a thread behind, {thread.name!r} ({_target(thread)}): it does not run in the workers;"
-        " start it when the first request comes"
+        f"the application has left a thread behind, {thread.name!r} ({_target(thread)}): it does not run in the"
+        " workers; start it when the first request comes"
         for thread in named
     ]
     # Threads of libraries in C; every Python thread is a thread of the kernel's.

@@ -8,9 +8,9 @@ A worker is forked twice: the process in between ends at once, which makes the w
 subreaper). So the master waits for its workers itself, and the zygote has nothing to wait for but orders.
 
 Control socket (SOCK_SEQPACKET, one message each): the master sends what to run with the descriptors for it, then
-``fork`` with the names and descriptors that are the new worker's own, or ``logs`` with log files that were opened anew. The
-zygote answers ``ready`` with what a fork does not go well with (a JSON list of sentences), ``forked PID``, or ``failed
-TEXT`` to either. Its end ends the zygote.
+``fork`` with the names and descriptors that are the new worker's own, or ``logs`` with log files that were opened
+anew. The zygote answers ``ready`` with what a fork does not go well with (a JSON list of sentences), ``forked PID``, or
+``failed TEXT`` to either. Its end ends the zygote.
 """
 
 from __future__ import annotations
