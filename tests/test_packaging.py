@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -76,14 +77,14 @@ def test_installed_wheel_runs(built: Path, tmp_path: Path) -> None:
     run(tmp_path / "venv/bin/python", "-P", "-c", "import pyfpm.worker.zygote, pyfpm.protocol", cwd=tmp_path)
 
 
-def test_reference_is_what_the_table_of_directives_says() -> None:
-    written = (ROOT / "docs/reference.md").read_text()
+def test_reference_and_samples_are_what_the_table_of_directives_says() -> None:
     made = subprocess.run(
-        [sys.executable, "-c", "import runpy; print(runpy.run_path('tools/reference')['reference'](), end='')"],
+        [sys.executable, "-c", "import json, runpy; print(json.dumps(runpy.run_path('tools/reference')['files']()))"],
         cwd=ROOT,
         env=os.environ,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert written == made, "run tools/reference"
+    for name, text in json.loads(made).items():
+        assert (ROOT / name).read_text() == text, "run tools/reference"

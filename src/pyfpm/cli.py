@@ -1,7 +1,7 @@
 """The command line of ``pyfpm``: php-fpm's switches, and what does without a file.
 
-An option that is not given is looked up in the environment, as PYFPM_ and its long name (``PYFPM_WORKERS=4``); what it
-means then goes over the file. So the command line counts more than the environment, and that more than the file.
+Each option may come from the environment as well, as PYFPM_ and its long name (``PYFPM_WORKERS=4``). The file is read
+first, then what the environment sets goes over it, then what the command line sets.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import NoReturn
 from pyfpm import __version__
 from pyfpm.config import Config, ConfigError, PoolConfig, StartOptions, dump, from_command_line, load
 from pyfpm.config.load import Override, split_assignment
-from pyfpm.config.privilege import refuse_root
+from pyfpm.config.machine import refuse_root
 from pyfpm.config.values import flag
 from pyfpm.observe.log import Log
 
+VERSION = f"pyfpm {__version__} (Python {platform.python_version()})"
 EX_USAGE = 64
 EX_CONFIG = 78
 
@@ -96,41 +97,43 @@ def parser() -> argparse.ArgumentParser:
     add("-g", "--pid", metavar="FILE", help="write the master's pid there")
     add("-d", "--directives", action="append", metavar="NAME=VALUE", help="set any directive (repeatable)")
     add("-t", "--test", action="count", help="check the configuration and exit; -tt prints it as well")
-    add("-D", "--daemonize", action="store_true", default=None, help="go to the background")
-    add("-F", "--nodaemonize", action="store_true", default=None, help="stay in the foreground")
-    add("-O", "--force-stderr", action="store_true", default=None, help="log to standard error in any case")
-    add("-R", "--allow-to-run-as-root", action="store_true", default=None, help="pools may run as root")
+    add("-D", "--daemonize", action="store_const", const=True, help="go to the background")
+    add("-F", "--nodaemonize", action="store_const", const=False, dest="daemonize", help="stay in the foreground")
+    add("-O", "--force-stderr", action="store_const", const=True, help="log to standard error in any case")
+    add("-R", "--allow-to-run-as-root", action="store_const", const=True, help="pools may run as root")
     add("-c", "--php-ini", metavar="PATH", help="accepted for php-fpm's sake: there is no php.ini")
-    add("-n", "--no-php-ini", action="store_true", default=None, help="accepted, too")
-    add("-e", "--profiler-info", action="store_true", default=None, help="accepted, too")
+    add("-n", "--no-php-ini", action="store_const", const=True, help="accepted, too")
+    add("-e", "--profiler-info", action="store_const", const=True, help="accepted, too")
     add("-i", "--info", action=_Refused, nargs=0, help=argparse.SUPPRESS)
     add("-m", "--modules", action=_Refused, nargs=0, help=argparse.SUPPRESS)
-    add("-v", "--version", action="version", version=f"pyfpm {__version__} (Python {platform.python_version()})")
+    add("-v", "--version", action="version", version=VERSION, help="show the version and exit")
     return parser
 
 
-def add_environment(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Set what was not given from PYFPM_ and its name: lists as a shell splits them, switches as yes or no.
+def from_environment(environment: Mapping[str, str]) -> argparse.Namespace:
+    """The same options, from PYFPM_ variables: lists as a shell splits them, switches as yes or no.
 
     Raises:
       ConfigError: a switch is neither.
     """
-    for action in parser()._actions:
+    options = parser()
+    found = options.parse_args([])
+    for action in options._actions:
         name = f"PYFPM_{action.dest.upper()}"
-        if getattr(arguments, action.dest, action) is not None or name not in environment:
+        if name not in environment or not hasattr(found, action.dest):
             continue
-        text = environment[name]
+        value: object = environment[name]
         try:
-            value: object = text
             if isinstance(action, argparse._AppendAction):
-                value = shlex.split(text)
-            elif isinstance(action, argparse._StoreTrueAction):
-                value = flag(text) or None
+                value = shlex.split(environment[name])
+            elif isinstance(action, argparse._StoreConstAction):
+                value = flag(environment[name])
             elif isinstance(action, argparse._CountAction):
-                value = int(flag(text))
+                value = int(flag(environment[name]))
         except ValueError as error:
-            raise ConfigError(f"{name} = {text!r}: expected {error}") from None
-        setattr(arguments, action.dest, value)
+            raise ConfigError(f"{name} = {value!r}: expected {error}") from None
+        setattr(found, action.dest, value)
+    return found
 
 
 def overrides(arguments: argparse.Namespace, directory: str) -> list[Override]:
@@ -145,6 +148,10 @@ def overrides(arguments: argparse.Namespace, directory: str) -> list[Override]:
         for option, directive in DIRECTIVES.items()
         if getattr(arguments, option) is not None
     ]
+    # Nothing is mostly a variable of a shell that was not set.
+    for name, value in found:
+        if value == "" and name in DIRECTIVES.values():
+            raise ConfigError(f"{name} = '': expected something")
     for option in ("socket", "listen", "docroot"):
         if "" in (getattr(arguments, option) or ()):
             raise ConfigError(f"--{option} was given nothing")
@@ -157,33 +164,43 @@ def overrides(arguments: argparse.Namespace, directory: str) -> list[Override]:
     return found
 
 
-def configuration(arguments: argparse.Namespace, directory: str | None = None) -> Config:
+def configuration(
+    arguments: argparse.Namespace, beneath: argparse.Namespace | None = None, directory: str | None = None
+) -> Config:
     """What a command line means, with the file that it names.
 
     Args:
-      directory: where it was given, so that it can be read again from elsewhere; where we are if None.
+      beneath: the options of the environment; they count less.
+      directory: where they were given, so that all can be read again from elsewhere; where we are if None.
     Raises:
       ConfigError: some of it cannot be used.
     """
     directory = directory or os.getcwd()
-    given = overrides(arguments, directory)
-    if arguments.fpm_config is None:
-        if not any(name in ("listen", "listen[]") for name, _ in given):
+    given = ([] if beneath is None else overrides(beneath, directory)) + overrides(arguments, directory)
+    options = merged(arguments, beneath)
+    if options.fpm_config is None:
+        if not any(name == "listen" for name, _ in given):
             raise ConfigError(
                 "there is nowhere to listen: give --socket PATH or --listen HOST:PORT, or a configuration file with"
                 " -y FILE"
             )
         return from_command_line(given, directory=directory)
-    if arguments.app is not None:
+    if options.app is not None:
         raise ConfigError(
-            f"an application ({arguments.app}) and a configuration file ({arguments.fpm_config}) do not go together:"
-            " a file may have several pools, each says app = MODULE:CALLABLE in its section"
+            f"an application ({options.app}) and a configuration file ({options.fpm_config}) do not go together:"
+            " a file may have several pools, and each says app = MODULE:CALLABLE in its section"
         )
-    file = os.path.join(directory, arguments.fpm_config) if arguments.fpm_config else ""
-    prefix = None if arguments.prefix is None else os.path.join(directory, arguments.prefix)
+    file = os.path.join(directory, options.fpm_config) if options.fpm_config else ""
+    prefix = None if options.prefix is None else os.path.join(directory, options.prefix)
     config = load(file, prefix=prefix, overrides=given, directory=directory)
-    refuse_root(config, allowed=bool(arguments.allow_to_run_as_root))
+    refuse_root(config, allowed=bool(options.allow_to_run_as_root))
     return config
+
+
+def merged(arguments: argparse.Namespace, beneath: argparse.Namespace | None) -> argparse.Namespace:
+    """Each option from the command line, or else from the environment."""
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    return argparse.Namespace(**{**vars(arguments), **(vars(beneath) if beneath else {}), **given})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -191,30 +208,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     log = Log()
     try:
-        add_environment(arguments, os.environ)
-        config = configuration(arguments)
+        beneath = from_environment(os.environ)
+        read = functools.partial(configuration, arguments, beneath, os.getcwd())
+        config = read()
     except ConfigError as error:
-        for level, line in error.lines():
+        for level, line in [*error.lines(), ("ERROR", "FPM initialization failed")]:
             log(level, line)
-        log("ERROR", "FPM initialization failed")
+        if error.hint:
+            log("ERROR", error.hint)
         return EX_CONFIG
-    if arguments.php_ini is not None:
-        log("NOTICE", f"-c {arguments.php_ini} is ignored: there is no php.ini, php_value[...] belongs into a pool")
-    if arguments.test:
-        return _tested(config, log, print_all=arguments.test > 1)
-    allow_root = bool(arguments.allow_to_run_as_root)
+    options = merged(arguments, beneath)
+    if options.php_ini is not None:
+        log("NOTICE", f"-c {options.php_ini} is ignored: there is no php.ini, php_value[...] belongs into a pool")
+    if options.test:
+        return _tested(config, log, print_all=options.test > 1)
+    allow_root = bool(options.allow_to_run_as_root)
     if config.path is None and not allow_root:
         _warn_of_root(config.pools[0], log)
-    options = StartOptions(
-        daemonize=(config.main.daemonize or bool(arguments.daemonize)) and not arguments.nodaemonize,
-        force_stderr=bool(arguments.force_stderr),
+    start = StartOptions(
+        daemonize=config.main.daemonize if options.daemonize is None else options.daemonize,
+        force_stderr=bool(options.force_stderr),
         allow_root=allow_root,
-        reload=functools.partial(configuration, arguments, os.getcwd()),
+        reload=read,
     )
     # Only now: what comes with it is of no use to a command line that is wrong.
     from pyfpm.master.supervisor import run
 
-    return run(config, options)
+    return run(config, start)
 
 
 def _tested(config: Config, log: Log, *, print_all: bool) -> int:

@@ -9,23 +9,29 @@ import pytest
 
 from pyfpm import __version__
 from pyfpm.cli import configuration, main, parser
-from pyfpm.config import ConfigError, PoolConfig
+from pyfpm.config import Config, ConfigError, MainConfig, PoolConfig
 
 EX_USAGE, EX_CONFIG = 64, 78
 
 
 def config_of(*arguments: str) -> PoolConfig:
-    return configuration(parser().parse_args(["--socket", "/run/fpm.sock", *arguments]))
+    [pool] = configuration(parser().parse_args(["--socket", "/run/fpm.sock", *arguments])).pools
+    return pool
 
 
 def test_without_options_it_is_what_the_table_says():
-    assert config_of() == PoolConfig(listen=("/run/fpm.sock",))
+    config = configuration(parser().parse_args(["--socket", "/run/fpm.sock"]))
+    assert config == Config(main=MainConfig(), pools=(PoolConfig(listen=("/run/fpm.sock",)),))
+    assert config.path is None
+    assert not config.main.daemonize
+    assert not config.pools[0].clear_env
+    assert config.pools[0].catch_workers_output is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "field", "value"),
     [
-        (["--workers", "4"], "workers", 4),
+        (["--workers", "4"], "pm_max_children", 4),
         (["--socket-mode", "0600"], "listen_mode", 0o600),
         (["--socket-owner", "root"], "listen_owner", "root"),
         (["--socket-group", "root"], "listen_group", "root"),
@@ -36,6 +42,7 @@ def test_without_options_it_is_what_the_table_says():
         (["--socket", "/run/b.sock"], "listen", ("/run/fpm.sock", "/run/b.sock")),
         (["--listen", "127.0.0.1:9000", "--listen", "[::1]:9000"], "listen",
          ("/run/fpm.sock", "127.0.0.1:9000", "[::1]:9000")),
+        (["--pm", "ondemand"], "pm", "ondemand"),
         (["mod:app"], "app", "mod:app"),
         (["-d", "send_timeout=5m"], "send_timeout_s", 300.0),
         (["-dsend_timeout=5m"], "send_timeout_s", 300.0),
@@ -50,7 +57,7 @@ def test_an_option_sets_its_directive(arguments, field, value):
 @pytest.mark.parametrize(
     ("option", "directive", "field", "value"),
     [
-        (["--workers", "4"], "pm.max_children=8", "workers", 4),
+        (["--workers", "4"], "pm.max_children=8", "pm_max_children", 4),
         (["--socket-mode", "0600"], "listen.mode=0666", "listen_mode", 0o600),
         (["--chdir", "/usr"], "chdir=/etc", "chdir", "/usr"),
         (["--docroot", "/usr"], "doc_root=/etc", "docroots", ("/usr",)),
@@ -131,10 +138,11 @@ def test_the_help_has_every_option_and_two_examples(option, capsys):
 
 
 def test_a_wrong_value_is_a_configuration_error(capfd):
-    assert main(["--workers", "0"]) == EX_CONFIG
+    assert main(["--listen", "9000", "--workers", "0"]) == EX_CONFIG
     lines = capfd.readouterr().err.splitlines()
-    assert lines[0].endswith(" ERROR: pm.max_children = '0': expected a whole number of at least 1")
+    assert lines[0].endswith(" ALERT: [pool www] pm.max_children must be a positive value")
     assert lines[1].endswith(" ERROR: FPM initialization failed")
+    assert lines[2].endswith(" ERROR: expected pm.max_children = 1 or more")
 
 
 def test_what_is_said_of_a_wrong_value_cannot_forge_a_line(capfd):
@@ -151,7 +159,7 @@ def test_what_is_said_of_a_wrong_value_cannot_forge_a_line(capfd):
 )
 def test_root_is_warned_unless_it_is_meant(arguments, warned, monkeypatch, capfd):
     ran: list[Any] = []
-    monkeypatch.setattr("pyfpm.master.supervisor.run", lambda config: ran.append(config) or 0)
+    monkeypatch.setattr("pyfpm.master.supervisor.run", lambda config, start: ran.append((config, start)) or 0)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert main(["--socket", "/run/fpm.sock", *arguments]) == 0
     assert len(ran) == 1

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyfpm.config.errors import ConfigError
-from pyfpm.config.values import is_unix
 
 if TYPE_CHECKING:
     from pyfpm.config.pool import PoolConfig
@@ -28,12 +25,11 @@ FORMAT_LETTERS: dict[str, tuple[str, ...]] = {
     "t": ("", "NAME"),
     "T": ("", "NAME"),
 }
-STRERROR = "No such file or directory (2)"
 
 
 def check_pool(pool: PoolConfig) -> None:
     """Raise ConfigError for the first thing that cannot be."""
-    for step in (_places, _manager, _pages, _logs, _directories, _names):
+    for step in (_places, _manager, _pages, _logs, _directories):
         step(pool)
 
 
@@ -47,23 +43,11 @@ def _places(pool: PoolConfig) -> None:
     if not pool.listen:
         hint = "listen = /path, HOST:PORT, [IPv6]:PORT or PORT; without a file --socket PATH or --listen HOST:PORT"
         raise _wrong(pool, "no listen address have been defined!", hint, "ALERT")
-    for address in (*pool.listen, *([pool.pm_status_listen] if pool.pm_status_listen else [])):
-        check_port(address)
     if pool.process_priority is not None and not -19 <= pool.process_priority <= 20:
         raise _wrong(
             pool,
             "process.priority must be included into [-19,20]",
             f"process.priority = {pool.process_priority}: -19 is the most urgent",
-        )
-
-
-def check_port(address: str) -> None:
-    if is_unix(address):
-        return
-    port = address.rpartition(":")[2]
-    if not re.fullmatch("[0-9]{1,5}", port) or not int(port) <= 65535:
-        raise ConfigError(
-            f"invalid port value '{port}'", hint=f"in listen = {address}; ports are 1 to 65535, and 0 for any"
         )
 
 
@@ -163,30 +147,3 @@ def _directories(pool: PoolConfig) -> None:
     for extension in pool.extensions:
         if not extension.startswith("."):
             raise _wrong(pool, f"security.limit_extensions = {extension!r}: an extension begins with a dot")
-
-
-def _names(pool: PoolConfig) -> None:
-    """That users and groups exist. Nobody but root becomes another user, so that there the names do not matter."""
-    if os.geteuid() == 0:
-        if pool.user is not None and not _exists(pwd.getpwnam, pool.user):
-            raise _wrong(pool, f"cannot get uid for user '{pool.user}'")
-        if pool.group is not None and not _exists(grp.getgrnam, pool.group):
-            raise _wrong(pool, f"cannot get gid for group '{pool.group}'")
-        if pool.group is not None and pool.user is None:
-            raise _wrong(pool, "a group without a user: set user as well")
-    for user in (pool.listen_owner, *pool.listen_acl_users):
-        if user is not None and not _exists(pwd.getpwnam, user):
-            raise _wrong(pool, f"cannot get uid for user '{user}': {STRERROR}")
-    for group in (pool.listen_group, *pool.listen_acl_groups):
-        if group is not None and not _exists(grp.getgrnam, group):
-            raise _wrong(pool, f"cannot get gid for group '{group}': {STRERROR}")
-
-
-def _exists(look_up: Callable[[str], object], name: str) -> bool:
-    if name.isdecimal():
-        return True  # A number needs no entry: containers have users without.
-    try:
-        look_up(name)
-    except KeyError:
-        return False
-    return True

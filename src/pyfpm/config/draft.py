@@ -98,6 +98,7 @@ def build_pool(
     own = draft.texts.get("prefix")
     if own and own[-1]:
         prefix = os.path.join(prefix, own[-1])
+        draft = replace(draft, texts={**draft.texts, "prefix": [prefix]})
     chroot = draft.texts.get("chroot")
     if chroot and "$prefix" in chroot[-1]:
         if not chroot[-1].startswith("$prefix"):

@@ -28,8 +28,5 @@ class ConfigError(Exception):
         return ConfigError(self.message, hint=self.hint, level=self.level, trail=(*self.trail, line))
 
     def lines(self) -> list[tuple[str, str]]:
-        """(level, message) for each line of the log. Parsers know php-fpm's lines, so the hint has one of its own."""
-        said = [(self.level, self.message)]
-        if self.hint:
-            said.append(("ERROR", self.hint))
-        return said + [("ERROR", line) for line in self.trail]
+        """(level, message) for each line of the log: php-fpm's, in its order. The hint belongs behind them all."""
+        return [(self.level, self.message), *(("ERROR", line) for line in self.trail)]

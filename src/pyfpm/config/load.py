@@ -17,6 +17,7 @@ from pyfpm.config import ini
 from pyfpm.config.config import Config
 from pyfpm.config.draft import Draft, build_pool
 from pyfpm.config.errors import ConfigError
+from pyfpm.config.machine import check_machine
 from pyfpm.config.main import MAIN_DIRECTIVES
 from pyfpm.config.php import PHP_ARRAYS
 from pyfpm.config.pool import POOL_DIRECTIVES, PoolConfig
@@ -57,9 +58,11 @@ def load(
     for name, value in overrides:
         override([reader.main, *reader.pools], name, value, directory or os.getcwd())
     try:
-        return _build(reader.main, reader.pools, base, os.path.abspath(path), reader.notes)
+        config = _build(reader.main, reader.pools, base, os.path.abspath(path), reader.notes)
     except ConfigError as error:
         raise error.followed_by("failed to post process the configuration") from None
+    check_machine(config.pools)
+    return config
 
 
 def from_command_line(overrides: Sequence[Override] = (), *, directory: str | None = None) -> Config:
@@ -71,7 +74,9 @@ def from_command_line(overrides: Sequence[Override] = (), *, directory: str | No
     main, pool = Draft(None), Draft("www")
     for name, value in overrides:
         override([main, pool], name, value, directory or os.getcwd())
-    return _build(main, [pool], directory or os.getcwd(), None, [])
+    config = _build(main, [pool], directory or os.getcwd(), None, [])
+    check_machine(config.pools)
+    return config
 
 
 def override(drafts: Sequence[Draft], name: str, value: Any, directory: str) -> None:
