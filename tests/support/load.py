@@ -30,7 +30,7 @@ class Load:
     """Clients that ask again and again, each with one request at a time, until they have enough or are told to end.
 
     Args:
-      script: its path; ``expect``: what the body of each answer must have in it, with ######## for the request's number.
+      script: its path; ``expect``: what the body of each answer must have in it, with ######## for its number.
       keep: on connections that are kept.
     """
 
