@@ -2,9 +2,10 @@
 
     [23-Nov-2026 10:00:00] WARNING: [pool www] child 7 said into stderr: "text"
 
-Parsers rely on how it is divided (log_limit, php-fpm 7.3 and later): a line that is too long goes on in another one with
-the same decoration, and all but the last are exactly ``log_limit`` bytes. If the stream ends within a line, it ends in
-``, pipe is closed``, which may itself be divided. Nothing is ever left out, whatever its size.
+Parsers rely on how it is divided (log_limit, php-fpm 7.3 and later): a line that is too long goes on in another one
+with the same decoration, and all but the last are exactly ``log_limit`` bytes (a few less where a character would be
+divided). If the stream ends within a line, it ends in ``, pipe is closed``, which may itself be divided. Nothing is
+ever left out, whatever its size.
 
 php-fpm's children mark the end of a request by bytes in the stream, which whoever writes to it can imitate; here the
 reader of the pipe calls ``flush`` instead. Nothing a worker can say has a meaning, except for the newline.
@@ -33,10 +34,10 @@ class WorkerOutput:
       pool: the pool's name.
       pid: the worker's.
       stream: ``stdout`` or ``stderr``.
-      decorate: as above; otherwise the text alone, wrapped at ``log_limit - 1``, and empty lines left out as in php-fpm.
-        What is not decorated has no level either, and is written whatever log_level says.
-      log: where it goes. Its settings say the limit, the buffering and the format; if it is JSON, each line is an object
-        with the fields stream, pid, and ``"continued": true`` in all but the last part of a long line.
+      decorate: as above; otherwise the text alone, wrapped at ``log_limit - 1``, and empty lines left out as in
+        php-fpm. What is not decorated has no level either, and is written whatever log_level says.
+      log: where it goes. Its settings say the limit, the buffering and the format; if it is JSON, each line is an
+        object with the fields stream, pid, and ``"continued": true`` in all but the last part of a long line.
 
     Source: php-fpm.conf, catch_workers_output, decorate_workers_output, log_limit, log_buffering.
     """
