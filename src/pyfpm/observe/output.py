@@ -45,12 +45,16 @@ class WorkerOutput:
     def __init__(self, pool: str, pid: int, stream: str, decorate: bool, log: Log) -> None:
         self._form = _form(pool, pid, stream, decorate, log)
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace") if decorate else None
+        self._flushed = False
         self._heard = not decorate or log.writes(LEVEL)
 
     def feed(self, data: bytes) -> None:
         """Take what one read returned. Lines that are complete are written before this returns."""
-        if not self._heard:
+        if not self._heard or not data:
             return
+        if self._flushed:
+            self._flushed = False
+            data = data.removeprefix(b"\n")
         *lines, rest = self._clean(data).split(b"\n")
         for line in lines:
             self._form.add(line)
@@ -59,12 +63,20 @@ class WorkerOutput:
             self._form.add(rest)
             self._form.show()
 
+    @property
+    def waits(self) -> bool:
+        """A line has begun and is not complete. Whoever reads the pipe may ``flush`` it if nothing more comes for a
+        while: php-fpm's children see to that at the end of each request."""
+        return self._form.begun
+
     def flush(self) -> None:
-        """Write what has been said of a line that is not complete, for example when a request is over."""
+        """Write what has been said of a line that is not complete. What comes then is a line of its own, unless it is
+        only the newline."""
         if self._decoder is not None:
             self._form.add(self._clean(b"", final=True))
         if self._form.begun:
             self._form.finish()
+            self._flushed = True
 
     def close(self) -> None:
         """The stream has ended."""
