@@ -55,7 +55,7 @@ class LogSettings:
       level: the first of ``LEVELS`` that is written. At ``debug`` each line has microseconds, and tells who wrote it.
       limit: bytes of a line, newline included. php-fpm asks for more than 512.
       buffering: what a worker says is collected until its line is complete. Our own lines are complete anyway.
-      format: ``text`` or ``json``.
+      format: ``text`` or ``json``; syslog gets text.
       mask_secrets: secrets in our own messages are shown by their beginning only. What workers say is theirs.
       syslog_ident: the name to use in syslog; None: not syslog, but the descriptor.
       syslog_facility: one of ``FACILITIES``, or its number in <syslog.h> (a multiple of 8).
