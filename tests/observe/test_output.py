@@ -174,11 +174,24 @@ def test_lines_of_several_writes_are_joined():
         for piece in (b"msg 1 - ", b"msg 2 - ", b"msg 3"):
             worker.output.feed(piece)
         assert worker.wire == b""
+        assert worker.output.waits
         worker.output.flush()
+        assert not worker.output.waits
         assert HEAD.sub(b"", worker.wire) == said(b"msg 1 - msg 2 - msg 3")
         worker.output.flush()
         worker.output.close()
         assert HEAD.sub(b"", worker.wire) == said(b"msg 1 - msg 2 - msg 3")
+
+
+def test_the_newline_of_a_line_that_was_flushed_makes_no_line():
+    with Heard() as worker:
+        worker.output.feed(b"one")
+        worker.output.flush()
+        worker.output.feed(b"")
+        worker.output.feed(b"\n")
+        worker.output.feed(b"\n")
+        worker.output.feed(b"two\n")
+        assert HEAD.sub(b"", worker.wire) == said(b"one", b"", b"two")
 
 
 def test_without_buffering_what_is_said_is_seen_at_once():

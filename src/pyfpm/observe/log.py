@@ -2,8 +2,8 @@
 
 What a line promises:
 
-- It is one ``write``, so that the lines of several processes do not mix, and no longer than ``log_limit`` bytes with its
-  newline; what is too long ends in ``...``.
+- It is one ``write``, so that the lines of several processes do not mix, and no longer than ``log_limit`` bytes with
+  its newline; what is too long ends in ``...``.
 - Nobody else can write one: control characters are shown by their number, and the further lines of a message (of a
   traceback) are set off by a tab.
 - With ``log.format = json`` it is one valid JSON object, whatever was in the message.
@@ -33,22 +33,9 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 LEVELS = ("debug", "notice", "warning", "error", "alert")
 _RANK = {name.upper(): rank for rank, name in enumerate(LEVELS)}
 
-# As <syslog.h> has them: php-fpm takes the name, with or without LOG_, or the number.
-FACILITIES = {
-    "kern": 0,
-    "user": 1,
-    "mail": 2,
-    "daemon": 3,
-    "auth": 4,
-    "syslog": 5,
-    "lpr": 6,
-    "news": 7,
-    "uucp": 8,
-    "cron": 9,
-    "authpriv": 10,
-    "ftp": 11,
-    **{f"local{number}": 16 + number for number in range(8)},
-}
+# In the order of <syslog.h>. php-fpm takes the name, with or without LOG_, or the number.
+_FIRST = ("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp")
+FACILITIES = {name: number for number, name in enumerate(_FIRST)} | {f"local{n}": 16 + n for n in range(8)}
 _SEVERITY = {"ALERT": 1, "ERROR": 3, "WARNING": 4, "NOTICE": 5, "DEBUG": 7}
 SYSLOG_SOCKET = "/dev/log"
 
@@ -68,7 +55,7 @@ class LogSettings:
       level: the first of ``LEVELS`` that is written. At ``debug`` each line has microseconds, and tells who wrote it.
       limit: bytes of a line, newline included. php-fpm asks for more than 512.
       buffering: what a worker says is collected until its line is complete. Our own lines are complete anyway.
-      format: ``text`` or ``json``.
+      format: ``text`` or ``json``; syslog gets text.
       mask_secrets: secrets in our own messages are shown by their beginning only. What workers say is theirs.
       syslog_ident: the name to use in syslog; None: not syslog, but the descriptor.
       syslog_facility: one of ``FACILITIES``, or its number in <syslog.h> (a multiple of 8).
@@ -173,6 +160,10 @@ class Log:
         """Where lines go; the logs that ``for_pool`` gave share it."""
         return self._sink
 
+    def close(self) -> None:
+        """End the connection to syslog, if there is one. The descriptor stays; both can be used again."""
+        self._sink.close()
+
     def writes(self, level: str) -> bool:
         """Lines of this level are written. What is not one of ours is written."""
         return _RANK.get(level, len(LEVELS)) >= self._rank
@@ -183,8 +174,8 @@ class Log:
         Args:
           level: ``ALERT``, ``ERROR``, ``WARNING``, ``NOTICE`` or ``DEBUG``.
           message: may have several lines.
-          request: what is known of the request concerned (``id``, ``method``, ``uri`` ...): fields of the JSON object, or
-            behind the message: ``, request: "GET /index.py", id: "..."``.
+          request: what is known of the request concerned (``id``, ``method``, ``uri`` ...): fields of the JSON object,
+            or behind the message: ``, request: "GET /index.py", id: "..."``.
         """
         if not self.writes(level):
             return
@@ -257,8 +248,8 @@ class Log:
 class Sink:
     """Where lines go: a descriptor, or syslog.
 
-    With ``log_buffering = no`` what a worker says is written as it comes, so that a line may be open for a while. Whoever
-    writes next ends it first; the one whose line it was sees by ``open_by`` that it has to begin again.
+    With ``log_buffering = no`` what a worker says is written as it comes, so that a line may be open for a while.
+    Whoever writes next ends it first; the one whose line it was sees by ``open_by`` that it has to begin again.
     """
 
     __slots__ = ("_complained", "_facility", "_ident", "_socket", "fd", "open_by")
@@ -281,6 +272,11 @@ class Sink:
         self.open_by = None if ends else owner
         self._write(self.fd, data)
 
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _to_syslog(self, line: bytes, level: str) -> None:
         """One datagram a line, as syslog(3) sends it with LOG_PID; to standard error while nobody listens."""
         now = time.localtime()
@@ -297,9 +293,7 @@ class Sink:
                 return
             except OSError as error:
                 reason = error.strerror
-                if self._socket is not None:
-                    self._socket.close()
-                    self._socket = None
+                self.close()
             if fresh or not again:
                 break
         if not self._complained:

@@ -2,9 +2,10 @@
 
     [23-Nov-2026 10:00:00] WARNING: [pool www] child 7 said into stderr: "text"
 
-Parsers rely on how it is divided (log_limit, php-fpm 7.3 and later): a line that is too long goes on in another one with
-the same decoration, and all but the last are exactly ``log_limit`` bytes. If the stream ends within a line, it ends in
-``, pipe is closed``, which may itself be divided. Nothing is ever left out, whatever its size.
+Parsers rely on how it is divided (log_limit, php-fpm 7.3 and later): a line that is too long goes on in another one
+with the same decoration, and all but the last are exactly ``log_limit`` bytes (a few less where a character would be
+divided). If the stream ends within a line, it ends in ``, pipe is closed``, which may itself be divided. Nothing is
+ever left out, whatever its size.
 
 php-fpm's children mark the end of a request by bytes in the stream, which whoever writes to it can imitate; here the
 reader of the pipe calls ``flush`` instead. Nothing a worker can say has a meaning, except for the newline.
@@ -33,10 +34,10 @@ class WorkerOutput:
       pool: the pool's name.
       pid: the worker's.
       stream: ``stdout`` or ``stderr``.
-      decorate: as above; otherwise the text alone, wrapped at ``log_limit - 1``, and empty lines left out as in php-fpm.
-        What is not decorated has no level either, and is written whatever log_level says.
-      log: where it goes. Its settings say the limit, the buffering and the format; if it is JSON, each line is an object
-        with the fields stream, pid, and ``"continued": true`` in all but the last part of a long line.
+      decorate: as above; otherwise the text alone, wrapped at ``log_limit - 1``, and empty lines left out as in
+        php-fpm. What is not decorated has no level either, and is written whatever log_level says.
+      log: where it goes. Its settings say the limit, the buffering and the format; if it is JSON, each line is an
+        object with the fields stream, pid, and ``"continued": true`` in all but the last part of a long line.
 
     Source: php-fpm.conf, catch_workers_output, decorate_workers_output, log_limit, log_buffering.
     """
@@ -44,12 +45,16 @@ class WorkerOutput:
     def __init__(self, pool: str, pid: int, stream: str, decorate: bool, log: Log) -> None:
         self._form = _form(pool, pid, stream, decorate, log)
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace") if decorate else None
+        self._flushed = False
         self._heard = not decorate or log.writes(LEVEL)
 
     def feed(self, data: bytes) -> None:
         """Take what one read returned. Lines that are complete are written before this returns."""
-        if not self._heard:
+        if not self._heard or not data:
             return
+        if self._flushed:
+            self._flushed = False
+            data = data.removeprefix(b"\n")
         *lines, rest = self._clean(data).split(b"\n")
         for line in lines:
             self._form.add(line)
@@ -58,12 +63,20 @@ class WorkerOutput:
             self._form.add(rest)
             self._form.show()
 
+    @property
+    def waits(self) -> bool:
+        """A line has begun and is not complete. Whoever reads the pipe may ``flush`` it if nothing more comes for a
+        while: php-fpm's children see to that at the end of each request."""
+        return self._form.begun
+
     def flush(self) -> None:
-        """Write what has been said of a line that is not complete, for example when a request is over."""
+        """Write what has been said of a line that is not complete. What comes then is a line of its own, unless it is
+        only the newline."""
         if self._decoder is not None:
             self._form.add(self._clean(b"", final=True))
         if self._form.begun:
             self._form.finish()
+            self._flushed = True
 
     def close(self) -> None:
         """The stream has ended."""
