@@ -10,7 +10,7 @@ import signal
 import time
 
 from pyfpm.observe.scoreboard import SlotView
-from pyfpm.observe.slowlog import parse_trace, slow_entry
+from pyfpm.observe.slowlog import of_application, parse_trace, slow_entry
 
 
 def text_of(message: bytes) -> str:
@@ -30,7 +30,7 @@ def _request(view: SlotView) -> str:
 def _traceback(trace: str) -> str:
     """The frames of the user's code, as Python shows them."""
     lines = []
-    for thread in parse_trace(trace):
+    for thread in of_application(parse_trace(trace)):
         lines += [f'  File "{frame.file}", line {frame.line} in {frame.function}' for frame in thread.frames]
     return "\n".join(lines)
 

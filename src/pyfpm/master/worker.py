@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -21,6 +22,9 @@ LONGEST_MESSAGE = 64 * 1024
 
 # Bytes of one read of a worker's output.
 READ = 64 * 1024
+
+# How long a line of a worker's output may be unfinished before it is shown as it is.
+UNFINISHED_S = 0.1
 
 # Messages by which a worker tells of a request that went wrong, with a traceback.
 SLOW, TERMINATED, CRASHED, DUMPED = b"L", b"T", b"C", b"D"
@@ -165,6 +169,14 @@ async def log_output(fd: int, output: WorkerOutput) -> None:
     """Log what comes out of a pipe, which is closed at its end."""
     async with trio.lowlevel.FdStream(fd) as pipe:
         with suppress(trio.BrokenResourceError):
-            while data := await pipe.receive_some(READ):
-                output.feed(data)
+            while True:
+                # What is said without a newline is shown after a while, and not when the worker ends.
+                with trio.move_on_after(UNFINISHED_S if output.waits else math.inf) as patience:
+                    data = await pipe.receive_some(READ)
+                if patience.cancelled_caught:
+                    output.flush()
+                elif data:
+                    output.feed(data)
+                else:
+                    break
         output.close()

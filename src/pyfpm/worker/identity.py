@@ -17,9 +17,9 @@ from pyfpm.worker.settings import Program
 # What most programs need is therefore imported before.
 _FOR_CHROOT = """
     base64 bisect calendar collections csv dataclasses datetime decimal email.message email.parser encodings.ascii
-    encodings.cp1252 encodings.idna encodings.latin_1 encodings.utf_16 encodings.utf_8 enum fractions functools glob gzip
-    hashlib hmac html.parser http.client http.cookies inspect io ipaddress itertools json logging.handlers math mimetypes
-    operator os pathlib pprint queue random re secrets shutil sqlite3 ssl statistics string struct subprocess tempfile
+    encodings.cp1252 encodings.idna encodings.latin_1 encodings.utf_16 encodings.utf_8 enum fractions functools glob
+    gzip hashlib hmac html.parser http.client http.cookies inspect io ipaddress itertools json logging.handlers math
+    mimetypes operator os pathlib pprint queue random re secrets shutil sqlite3 ssl statistics string struct subprocess tempfile
     textwrap threading time traceback typing unicodedata urllib.parse urllib.request uuid warnings weakref
     xml.etree.ElementTree zipfile zlib zoneinfo
 """
