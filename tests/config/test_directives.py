@@ -329,6 +329,7 @@ def test_what_the_machine_does_not_have_is_refused(assignment, message):
     [
         (["user=nosuch"], "[pool www] cannot get uid for user 'nosuch'"),
         (["user=root", "group=nosuch"], "[pool www] cannot get gid for group 'nosuch'"),
+        (["user=4294967295"], "[pool www] cannot get uid for user '4294967295'"),
         (["group=root"], "[pool www] a group without a user: set user as well"),
     ],
     ids=str,
