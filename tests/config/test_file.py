@@ -155,8 +155,9 @@ def test_relative_paths_are_meant_from_the_prefix(read, tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "q/www").mkdir(parents=True)
     text = (
-        "[global]\npid = run/x.pid\nerror_log = log\n[www]\nlisten = s.sock 9000 [::1]:1\npm = static\npm.max_children = 1\n"
-        "access.log = ./log/../$pool.log\ndoc_root = www /usr\nprefix = q\npython.path[] = lib\n"
+        "[global]\npid = run/x.pid\nerror_log = log\n[www]\nlisten = s.sock 9000 [::1]:1\n"
+        "pm = static\npm.max_children = 1\naccess.log = ./log/../$pool.log\ndoc_root = www /usr\nprefix = q\n"
+        "python.path[] = lib\n"
     )
     for prefix, base in ((None, tmp_path), (str(tmp_path / "p"), tmp_path / "p")):
         if prefix:
@@ -249,7 +250,8 @@ NOT_A_NUMBER = "is not a valid number (greater or equal than zero)"
         ("pm.max_childen = 1", "unknown entry 'pm.max_childen'", "did you mean pm.max_children?"),
         ("log_level = debug", "unknown entry 'log_level'", "log_level belongs into [global]"),
         ("php_value = 1", "unknown entry 'php_value'", "it is an array: php_value[KEY] = VALUE"),
-        ("access.suppress_path = /", "unknown entry 'access.suppress_path'", "it is an array: access.suppress_path[] = VALUE"),
+        ("access.suppress_path = /", "unknown entry 'access.suppress_path'",
+         "it is an array: access.suppress_path[] = VALUE"),
         ("user", "value is NULL for a ZEND_INI_PARSER_ENTRY", "expected user = VALUE"),
         ("# user", "value is NULL for a ZEND_INI_PARSER_ENTRY", "comments begin with ;"),
         ("env[A]", "value is NULL for a ZEND_INI_PARSER_ENTRY", "expected env = VALUE"),
@@ -263,10 +265,13 @@ NOT_A_NUMBER = "is not a valid number (greater or equal than zero)"
          "unable to parse value for entry 'request_terminate_timeout': invalid time value",
          "request_terminate_timeout = '1w': expected a time like 30, 30s, 5m, 2h or 1d"),
         ("php_value[] = 1", "You must provide a key for field 'php_value'", "expected php_value[KEY] = VALUE"),
-        ("php_flag[x] = maybe", "error while parsing 'php_flag[x]' : invalid boolean value", "'maybe': expected yes or no"),
+        ("php_flag[x] = maybe", "error while parsing 'php_flag[x]' : invalid boolean value",
+         "php_flag[x] = 'maybe': expected yes or no"),
+        ("env[A=B] = 1", "error while parsing 'env[A=B]' : invalid value", "env[A=B] = '1': expected a name without ="),
         ("access.suppress_path[/] = x", "Keys provided to field 'access.suppress_path' are ignored",
          "expected access.suppress_path[] = VALUE"),
-        ("access.suppress_path[] = x", "Values provided to field 'access.suppress_path' must begin with '/'", "not 'x'"),
+        ("access.suppress_path[] = x", "Values provided to field 'access.suppress_path' must begin with '/'",
+         "access.suppress_path[] = 'x'"),
         ("env[A] =", "empty value", "env[A] needs one"),
         ("python.path[] =", "empty value", "python.path[] needs one"),
         ("nosuch[a] = 1", "unknown directive 'nosuch'", ""),
@@ -478,8 +483,9 @@ def test_a_dump_of_nothing_is_nothing(lines, read, tmp_path):
 
 
 SNIPPETS = st.sampled_from(
-    ["[global]\n", "[www]\n", "listen = ", "pm = static\n", "pm.max_children = ", "env[", "]", " = ", "'", '"', "\n", "${",
-     "}", "include = ", "*", "any.conf", "$pool", "php_flag[x] = ", "access.suppress_path[] = ", ";", "\0", "yes", "9", "/"]
+    ["[global]\n", "[www]\n", "listen = ", "pm = static\n", "pm.max_children = ", "env[", "]", " = ", "'", '"', "\n",
+     "${", "}", "include = ", "*", "any.conf", "$pool", "php_flag[x] = ", "access.suppress_path[] = ", ";", "\0", "yes",
+     "9", "/"]
 )  # fmt: skip
 
 
@@ -489,9 +495,13 @@ SNIPPETS = st.sampled_from(
 def test_any_file_is_read_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.conf"
     path.write_text(text, errors="surrogatepass")
+    whole = ("[pool ", "No pool defined", "failed to include", "log_limit", "process.priority", "invalid port")
+    assert reason_of(str(path)).startswith((f"[{path}:", "right", *whole))
+
+
+def reason_of(path: str) -> str:
     try:
-        load(str(path))
+        load(path)
     except ConfigError as error:
-        assert str(error)
-        whole = ("[pool ", "No pool defined", "failed to include", "log_limit", "process.priority", "invalid port")
-        assert error.message.startswith((f"[{path}:", *whole))
+        return error.message
+    return "right"

@@ -13,17 +13,16 @@ if TYPE_CHECKING:
     from pyfpm.config.pool import PoolConfig
 
 _URI = re.compile(r"[A-Za-z0-9/_.~-]*")
-_FORMAT_ITEM = re.compile(r"%(?:\{([^}]*)\})?(.?)", re.DOTALL)
-# Which modifiers each letter of access.format takes; "" is none, NAME is any. Source: the list in php-fpm's www.conf.
+_FORMAT_ITEM = re.compile(r"%(?:\{([^}]*)\})*(.?)", re.DOTALL)
+# Which modifiers a letter of access.format takes; "" is none, NAME is any. Other letters take any and do not mind.
+# Source: the list in php-fpm's www.conf; I and w are ours.
 FORMAT_LETTERS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys("%flmnpPqQrRsu", ("",)),
-    "C": ("", "user", "system", "total"),
-    "d": ("", "seconds", "milliseconds", "milli", "microseconds", "micro"),
-    "M": ("", "bytes", "kilobytes", "kilo", "megabytes", "mega"),
+    **dict.fromkeys("%fIlmnpPqQrRstTu", ("", "NAME")),
+    "C": ("", "total", "user", "system"),
+    **dict.fromkeys("dw", ("", "seconds", "milliseconds", "milli", "microseconds", "micro")),
     "e": ("NAME",),
+    "M": ("", "bytes", "kilobytes", "kilo", "megabytes", "mega"),
     "o": ("NAME",),
-    "t": ("", "NAME"),
-    "T": ("", "NAME"),
 }
 
 
@@ -122,10 +121,14 @@ def wrong_format(text: str) -> str | None:
     """What an access.format should have instead; None if it is right."""
     for found in _FORMAT_ITEM.finditer(text):
         modifier, letter = found[1] or "", found[2]
-        known = FORMAT_LETTERS.get(letter) if letter else None
+        if letter == "{" or (modifier and not letter):
+            return f"%{{NAME}} and a letter instead of {text[found.start() :]!r}"
+        if not letter:
+            continue  # A percent sign at the end: php-fpm does not mind.
+        known = FORMAT_LETTERS.get(letter)
         if known is None:
             return f"one of %{', %'.join(FORMAT_LETTERS)} instead of {found[0]!r}"
-        if modifier not in known and not (modifier and "NAME" in known):
+        if modifier.lower() not in known and not (modifier and "NAME" in known):
             choices = ", ".join(f"%{{{each}}}{letter}" if each else f"%{letter}" for each in known)
             return f"{choices} instead of {found[0]!r}"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from pyfpm.config.directives import Directive, parse_value
@@ -49,6 +50,8 @@ class Draft:
             array, is_flag = PHP_ARRAYS[array]
             if is_flag:
                 text = "1" if flag(text) else "0"
+        elif "=" in key or "\0" in key:
+            raise ValueError("a name without =")
         names = self.arrays.setdefault(array, {})
         # The last one counts, in its own place.
         names.pop(key, None)
@@ -76,7 +79,7 @@ class Draft:
         for name, texts in self.texts.items():
             row = self.directives[name]
             each = [placed(row.parse, text, prefix) if row.kind.is_path else text for text in texts]
-            found[row.field] = sum(map(row.parse, each), ()) if row.many else row.parse(each[-1])
+            found[row.field] = tuple(chain.from_iterable(map(row.parse, each))) if row.many else row.parse(each[-1])
         return found | self.fixed
 
     def main(self, prefix: str, from_file: bool) -> MainConfig:

@@ -228,7 +228,9 @@ class _Reader:
             if key:
                 raise ConfigError(f"Keys provided to field '{name}' are ignored", hint=f"expected {name}[] = VALUE")
             if name == "access.suppress_path" and not value.startswith("/"):
-                raise ConfigError(f"Values provided to field '{name}' must begin with '/'", hint=f"not {value!r}")
+                raise ConfigError(
+                    f"Values provided to field '{name}' must begin with '/'", hint=f"{name}[] = {value!r}"
+                )
         elif not key:
             raise ConfigError(f"You must provide a key for field '{name}'", hint=f"expected {name}[KEY] = VALUE")
         if self._current.name is None:
@@ -248,7 +250,7 @@ class _Reader:
         except ValueError as error:
             kind = "invalid boolean value" if "flag" in name else "invalid value"
             said = f"error while parsing '{name}[{key}]' : {kind}"
-            raise ConfigError(said, hint=f"{value!r}: expected {error}") from None
+            raise ConfigError(said, hint=f"{name}[{key}] = {value!r}: expected {error}") from None
 
     def _instead(self, name: str) -> str:
         """What may have been meant: something alike, or the other section."""

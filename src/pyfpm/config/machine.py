@@ -47,8 +47,8 @@ def _users(pool: PoolConfig) -> None:
 
 
 def _exists(look_up: Callable[[str], object], name: str) -> bool:
-    if re.fullmatch("[0-9]+", name):
-        return True  # A number needs no entry: containers have users without.
+    if _is_number(name):
+        return int(name) < 2**32 - 1  # A number needs no entry: containers have users without. The last is none.
     try:
         look_up(name)
     except (KeyError, ValueError):
@@ -84,11 +84,15 @@ def refuse_root(config: Config, *, allowed: bool) -> None:
 
 def _ids(pool: PoolConfig, user: str) -> tuple[int, int]:
     """uid and gid that a pool runs with. The names exist: they have been looked up."""
-    if re.fullmatch("[0-9]+", user):
-        uid, gid = int(user), os.getegid()
-    else:
-        entry = pwd.getpwnam(user)
+    try:
+        entry = pwd.getpwuid(int(user)) if _is_number(user) else pwd.getpwnam(user)
         uid, gid = entry.pw_uid, entry.pw_gid
+    except KeyError:
+        uid = gid = int(user)
     if pool.group is not None:
-        gid = int(pool.group) if re.fullmatch("[0-9]+", pool.group) else grp.getgrnam(pool.group).gr_gid
+        gid = int(pool.group) if _is_number(pool.group) else grp.getgrnam(pool.group).gr_gid
     return uid, gid
+
+
+def _is_number(name: str) -> bool:
+    return re.fullmatch("[0-9]+", name) is not None

@@ -37,7 +37,8 @@ class PoolConfig:
         (),
         "Where to listen: /path, HOST:PORT, [IPv6]:PORT or PORT.",
         example="/run/pyfpm/$pool.sock",
-        differs="May be several, with blanks between. A bare PORT is on 127.0.0.1; php-fpm takes all addresses.",
+        differs="May be several, with blanks between. A bare PORT is on 127.0.0.1, and on all addresses only where"
+        " listen.allowed_clients names who may come; php-fpm takes all.",
     )
     # The kernel cuts it to net.core.somaxconn. A waiting connection costs little; one that is refused is an error page.
     listen_backlog: int = directive(

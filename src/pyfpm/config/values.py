@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 _SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -241,7 +242,8 @@ def bare_seconds(value: float) -> str:
 
 def _decimal(value: float) -> str:
     # Never 1e+06, which is no time.
-    return f"{value:.9f}".rstrip("0").rstrip(".")
+    text = format(Decimal(repr(value)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def yes_or_no(value: bool) -> str:
