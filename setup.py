@@ -1,6 +1,7 @@
 """The extension modules; everything else is in pyproject.toml."""
 
 import os
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -10,13 +11,12 @@ CFLAGS = ["-std=c11", "-Icsrc", *os.environ.get("PYFPM_CFLAGS", "-O2").split()]
 LDFLAGS = os.environ.get("PYFPM_LDFLAGS", "").split()
 
 
-def extension(
-    name: str, suffix: str = ".pyx", c_sources: tuple[str, ...] = (), depends: tuple[str, ...] = ()
-) -> Extension:
+def extension(name: str, suffix: str = ".pyx", c_sources: tuple[str, ...] = ()) -> Extension:
     return Extension(
         name,
         ["src/" + name.replace(".", "/") + suffix, *c_sources],
-        depends=["csrc/fcgi.h", *depends] if c_sources else [*depends],
+        # Inline functions of a header are in several modules; to build one too often is cheap.
+        depends=[*glob("csrc/*.h"), *c_sources],
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,
     )
@@ -48,13 +48,15 @@ setup(
                 over_fcgi("pyfpm.protocol._records"),
                 over_fcgi("pyfpm.protocol._server"),
                 over_fcgi("pyfpm.protocol._client"),
-                extension("pyfpm.observe._scoreboard", depends=("csrc/scoreboard.h",)),
+                extension("pyfpm.observe._scoreboard"),
                 extension("pyfpm.sapi._changes"),
                 extension("pyfpm.sapi._identity"),
                 extension("pyfpm.worker._process"),
+                extension("pyfpm.worker._slot"),
+                extension("pyfpm.worker._watchdog", c_sources=("csrc/watchdog.c", "csrc/fcgi.c")),
                 over_fcgi("pyfpm.worker._sender"),
                 over_fcgi("pyfpm.worker._output"),
-                extension("pyfpm.worker._connection"),
+                over_fcgi("pyfpm.worker._connection"),
                 extension("pyfpm.worker._reactor"),
             ],
             include_path=["src"],

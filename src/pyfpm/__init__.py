@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         sapi_name,
         setcookie,
     )
+    from pyfpm.sapi.timeout import ExecutionTimeout
 
     GLOBALS: dict[str, Any]
     _COOKIE: dict[str, str]
@@ -47,6 +48,7 @@ __all__ = [
     "_POST",
     "_REQUEST",
     "_SERVER",
+    "ExecutionTimeout",
     "echo",
     "exit",
     "flush",
@@ -64,6 +66,10 @@ def __getattr__(name: str) -> Any:
     # Imported when asked for: the protocol, the client and the master have no use for the SAPI.
     if name not in __all__:
         raise AttributeError(f"module 'pyfpm' has no attribute {name!r}")
+    if name == "ExecutionTimeout":
+        from pyfpm.sapi.timeout import ExecutionTimeout
+
+        return ExecutionTimeout
     from pyfpm.sapi.current import SUPERGLOBALS, current
     from pyfpm.sapi.following import Following
     from pyfpm.sapi.functions import FUNCTIONS

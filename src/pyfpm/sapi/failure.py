@@ -11,6 +11,7 @@ from typing import Any
 
 from pyfpm.sapi import pages
 from pyfpm.sapi.interface import Output
+from pyfpm.sapi.timeout import is_timeout
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 Log = Callable[[str, str], None]
@@ -58,7 +59,7 @@ def printable(text: str) -> str:
 
 
 def report(output: Output, log: Log, error: BaseException, uri: str, *, display: bool = False) -> None:
-    """Log the exception and, if nothing of the answer is sent yet, answer 500 in its place.
+    """Log the exception and, if nothing of the answer is sent yet, answer 500 in its place; 504 to an ExecutionTimeout.
 
     Args:
       display: show the traceback in the page (``display_errors``).
@@ -70,10 +71,10 @@ def report(output: Output, log: Log, error: BaseException, uri: str, *, display:
     try:
         output.error(b"Python message: " + text.encode("utf-8", "backslashreplace"))
         if output.discard():
-            if display:
+            if display and not is_timeout(error):
                 _show(output, text)
             else:
-                pages.answer(output, 500)
+                pages.answer(output, 504 if is_timeout(error) else 500)
     except ConnectionAbortedError:
         pass  # Nobody is there to read it; it is in the log.
 

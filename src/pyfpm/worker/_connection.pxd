@@ -1,8 +1,10 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pyfpm.protocol._server cimport Budget, Limits, Request, ServerConnection, Step
-from pyfpm.worker._output cimport Staging
+from pyfpm.worker._output cimport Output, Staging
 from pyfpm.worker._sender cimport Sender
+from pyfpm.worker._slot cimport Slot
+from pyfpm.worker._watchdog cimport Guard, fpm_guard
 
 
 cdef class Service:
@@ -16,9 +18,23 @@ cdef class Service:
     cdef size_t post_max_size
     cdef size_t spool_threshold
     cdef object spool_directory
-    cdef double now             # the coarse clock when it was last looked at
+    cdef Slot slot
+    cdef Guard guard
+    cdef object access          # told of each request that has run; None: nobody is
+    cdef bint access_wants_head
+    cdef double now             # the clock when it was last looked at
+    cdef uint64_t cpu_us        # the processor's time of this thread when it was last looked at
+    cdef uint64_t most_requests # pm.max_requests
+    cdef uint64_t most_memory   # pm.max_memory
+    cdef int statm              # open while there is a limit of memory, else -1
+    cdef str exhausted          # which of the two is reached
     cdef uint64_t requests      # that were run
     cdef uint64_t aborted       # that were not, because the web server gave them up
+
+    cdef void look_at_cpu(self) noexcept
+    cdef int ended(self, Request request, Output output, dict params, uint64_t started_us) except -1
+    cdef void was_aborted(self) noexcept
+    cdef int _look_at_limits(self) except -1
 
 
 cdef class Connection(Sender):
@@ -33,6 +49,7 @@ cdef class Connection(Sender):
     cdef uint32_t reads         # after which something had come
     cdef bint used              # a request was answered here: it is a kept connection now
     cdef bytes unread           # input that waits until output has gone
+    cdef bint more              # behind what is being handled, something was read already
 
     cdef int receive(self, const uint8_t *data, size_t length) except -1
     cdef int catch_up(self) except -1
@@ -51,10 +68,11 @@ cdef class Connection(Sender):
     cdef int _abort(self, Request request) except -1
     cdef int _hang_up(self, error) except -1
     cdef int linger(self) except -1
+    cdef bint is_clean(self) noexcept
 
 
 cdef Connection open_connection(Service service, int fd, Budget budget)
-cdef double coarse_now() noexcept nogil
+cdef double clock_now() noexcept nogil
 
 cdef enum:
     # With more than this waiting to be sent, in bytes, a connection's next requests wait as well. Not with less: a web

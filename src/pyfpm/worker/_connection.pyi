@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import final
 
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.worker._reactor import Access
 from pyfpm.worker._sender import Sender
+from pyfpm.worker._slot import Slot
+from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.settings import Settings
 
 @final
@@ -20,6 +23,9 @@ class Service:
         refuse: Callable[[Request, int, str, Output], None],
         settings: Settings,
         log: Callable[[str, str], None],
+        slot: Slot | None = None,
+        guard: Guard | None = None,
+        access: Access | None = None,
     ) -> None: ...
 
 @final

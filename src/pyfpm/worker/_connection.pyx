@@ -1,12 +1,16 @@
 """One connection: what its bytes ask for is collected, run or refused, and answered.
 
-Budget of a small request: no object but the Request, its params and their values, and an Output; no clock but the coarse
-one, no logging.
+Budget of a small request: no object but the Request, its params and their values, and an Output; two looks at the clock,
+which need no system call; no logging.
 """
-from libc.errno cimport EMFILE, ENFILE, ENOMEM
-from libc.stdint cimport uint8_t, uint32_t
-from posix.time cimport clock_gettime, timespec
+import os
 
+from libc.errno cimport EMFILE, ENFILE, ENOMEM
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from posix.unistd cimport close, pread, sysconf
+
+from pyfpm.protocol._fcgi cimport fcgi_reader_idle
 from pyfpm.protocol._server cimport (
     STEP_ABORT,
     STEP_DATA,
@@ -24,6 +28,8 @@ from pyfpm.protocol._server cimport (
 )
 from pyfpm.worker._output cimport Output, Staging, open_output
 from pyfpm.worker._sender cimport Sender
+from pyfpm.worker._slot cimport Slot, fpm_slot_add
+from pyfpm.worker._watchdog cimport Guard, fpm_guard_begin, fpm_guard_end, fpm_now_us
 
 from pyfpm.protocol import RemoteProtocolError
 from pyfpm.worker.body import Body
@@ -31,7 +37,11 @@ from pyfpm.worker.body import Body
 
 cdef extern from "<time.h>" nogil:
     enum:
-        CLOCK_MONOTONIC_COARSE
+        CLOCK_THREAD_CPUTIME_ID
+
+cdef extern from "<unistd.h>" nogil:
+    enum:
+        _SC_PAGESIZE
 
 cdef extern from "<sys/socket.h>" nogil:
     int c_shutdown "shutdown"(int fd, int how)
@@ -39,15 +49,20 @@ cdef extern from "<sys/socket.h>" nogil:
         SHUT_WR
 
 
-cdef double coarse_now() noexcept nogil:
-    """Seconds, in steps of some milliseconds, for a fraction of what the exact clock costs."""
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
-    return now.tv_sec + now.tv_nsec * 1e-9
+cdef enum:
+    # From so many microseconds on a request's processor time is worth a system call. php-fpm's clock for it ticks as often.
+    LONG_US = 10000
+
+
+cdef double clock_now() noexcept nogil:
+    return fpm_now_us() * 1e-6
 
 
 cdef class Service:
-    def __init__(self, run, refuse, settings, log):
+    def __cinit__(self):
+        self.statm = -1
+
+    def __init__(self, run, refuse, settings, log, Slot slot=None, Guard guard=None, access=None):
         self.run = run
         self.refuse = refuse
         self.log = log
@@ -63,13 +78,74 @@ cdef class Service:
         self.post_max_size = settings.post_max_size
         self.spool_threshold = settings.spool_threshold
         self.spool_directory = settings.spool_directory
-        self.now = coarse_now()
+        self.slot = Slot() if slot is None else slot
+        self.guard = Guard() if guard is None else guard
+        self.guard.state.slot = self.slot.page
+        self.access = access
+        self.access_wants_head = access is not None and access.wants_head
+        self.most_requests = settings.pm_max_requests
+        self.most_memory = settings.pm_max_memory
+        if self.most_memory:
+            self.statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self.now = clock_now()
+
+    def __dealloc__(self):
+        if self.statm >= 0:
+            close(self.statm)
+
+    cdef void look_at_cpu(self) noexcept:
+        cdef timespec used
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used)
+        self.cpu_us = <uint64_t>used.tv_sec * 1000000 + <uint64_t>used.tv_nsec // 1000
+
+    cdef void was_aborted(self) noexcept:
+        self.aborted += 1
+        fpm_slot_add(&self.slot.page.aborted, 1)
+
+    cdef int ended(self, Request request, Output output, dict params, uint64_t started_us) except -1:
+        """A request has run: tell who wants to know."""
+        cdef uint64_t now_us = fpm_now_us()
+        cdef uint64_t duration_us = now_us - started_us
+        cdef uint64_t cpu_us = 0
+        cdef timespec unix_now
+        if duration_us >= LONG_US:
+            # Since this drain began, or the last long request in it ended: short ones before are not worth more.
+            cpu_us = self.cpu_us
+            self.look_at_cpu()
+            cpu_us = self.cpu_us - cpu_us
+        self.now = now_us * 1e-6
+        self.slot.end(duration_us, cpu_us, output.status // 100, output.content)
+        if self.access is not None:
+            clock_gettime(CLOCK_REALTIME, &unix_now)
+            self.access.add(
+                params, output.status, duration_us, cpu_us, self.slot.page.content_length, output.head or b"",
+                unix_now.tv_sec + unix_now.tv_nsec * 1e-9 - duration_us * 1e-6)
+        if self.most_requests and self.requests >= self.most_requests:
+            self.exhausted = f"{self.requests} requests were served (pm.max_requests)"
+            self.most_requests = 0
+        elif self.statm >= 0:
+            self._look_at_limits()
+        return 0
+
+    cdef int _look_at_limits(self) except -1:
+        cdef char text[128]
+        cdef Py_ssize_t n = pread(self.statm, text, sizeof(text), 0)
+        cdef uint64_t resident
+        if n <= 0:
+            return 0
+        resident = int(text[:n].split()[1]) * sysconf(_SC_PAGESIZE)
+        if resident > self.most_memory:
+            self.exhausted = f"{resident} bytes of memory are in use (pm.max_memory)"
+            close(self.statm)
+            self.statm = -1
+        return 0
 
 
 cdef Connection open_connection(Service service, int fd, Budget budget):
     cdef Connection connection = Connection.__new__(Connection)
     connection.service = service
     connection.fd = fd
+    connection.guard = service.guard.state
     connection.protocol = ServerConnection.__new__(ServerConnection, service.limits, budget)
     connection.last_active = service.now
     return connection
@@ -96,6 +172,7 @@ cdef class Connection(Sender):
             length -= used
             if step == STEP_NEED_DATA:
                 return 0
+            self.more = length > 0
             self._handle(protocol.request, step)
             if self.broken or (self.closing and not protocol.has_live()):
                 return 0  # nobody reads, or without KEEP_CONN one request was all
@@ -125,7 +202,7 @@ cdef class Connection(Sender):
         """The connection is closed: let go of everything."""
         for each in self.protocol.live():
             if not (<Request>each).refused:
-                self.service.aborted += 1
+                self.service.was_aborted()
             self._forget(<Request>each)
         self.drop()
         self.unread = None
@@ -155,18 +232,31 @@ cdef class Connection(Sender):
     cdef int _execute(self, Request request) except -1:
         cdef Service service = self.service
         cdef Output output = open_output(self, request, service.staging, service.max_queued)
+        cdef uint64_t started_us = fpm_now_us()
+        cdef dict params = None
         cdef int app_status = 0
         service.requests += 1
+        service.slot.begin(request.params, started_us)
+        if service.access is not None:
+            params = dict(request.params)  # an adapter may make its environ of the other one
+            output._keeps_head = service.access_wants_head
         if request.stdin is not None:
             request.stdin = request.stdin.open()
         if request.data is not None:
             request.data = request.data.open()
+        self.begin()
+        self.guard.request_id = request.id
+        # Only what is live can be seen by others: ours is taken off, and the rest of the record that ended it.
+        self.guard.alone = request.keep_conn and not self.more and self.protocol._count() == 1 and \
+            fcgi_reader_idle(&self.protocol._reader) and not self.closing
+        fpm_guard_begin(self.guard, started_us)
         try:
             app_status = service.run(request, output)
         finally:
             # Whatever happened: the web server gets an end, and the next request a clean table.
             output.end(app_status & 0xffffffff)
-            service.now = coarse_now()
+            fpm_guard_end(self.guard)
+            service.ended(request, output, params, started_us)
             self._over(request)
         return 0
 
@@ -240,6 +330,7 @@ cdef class Connection(Sender):
         cdef Service service = self.service
         cdef Output output = open_output(self, request, service.staging, service.max_queued)
         cdef bint complete = True
+        fpm_slot_add(&service.slot.page.refused, 1)
         if self.protocol.find(request.id) is request:
             for body in (request.stdin, request.data):
                 if body is not None:
@@ -276,7 +367,7 @@ cdef class Connection(Sender):
     cdef int _abort(self, Request request) except -1:
         """The web server gave up before the request was complete: it does not run [5.4]."""
         if not request.refused:
-            self.service.aborted += 1
+            self.service.was_aborted()
         return self._end_refused(request)
 
     cdef int _hang_up(self, error) except -1:
@@ -303,3 +394,8 @@ cdef class Connection(Sender):
         if not self.pending():
             c_shutdown(self.fd, SHUT_WR)
         return 0
+
+    cdef bint is_clean(self) noexcept:
+        """Between two requests: nothing of the next one was read, nothing waits to be sent. Anybody could go on."""
+        return not (self.pending() or self.closing or self.lingering or self.broken or self.protocol.has_live()) \
+            and self.unread is None and fcgi_reader_idle(&self.protocol._reader)

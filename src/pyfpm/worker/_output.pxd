@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pyfpm.protocol._server cimport Request
 from pyfpm.worker._sender cimport Sender
@@ -18,13 +18,20 @@ cdef class Output:
     cdef size_t _error_bytes
     cdef bint _ended
     cdef readonly bint started  # something was sent: it can't be taken back
+    cdef bint _headed           # the first of STDOUT has been looked at
+    cdef bint _keeps_head
+    cdef bytes head             # the first of STDOUT, if somebody wants it
+    cdef int status             # of HTTP; 0 if nothing was said
+    cdef uint64_t content       # bytes of STDOUT
 
     cdef int end(self, uint32_t app_status) except -1
     cdef int _end(self, uint32_t app_status) except -1
     cdef int _must_be_open(self) except -1
+    cdef int _push_large(self, data) except -1
+    cdef int _note_head(self, const uint8_t *start, size_t length) except -1
     cdef int _push_staged(self) except -1
     cdef int _push_errors(self) except -1
-    cdef int _flush(self) except -1
+    cdef int _flush(self, bint guarded) except -1
 
 
 cdef Output open_output(Sender sender, Request request, Staging staging, size_t max_queued)

@@ -11,7 +11,7 @@ import os
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 cimport cython
 
@@ -25,6 +25,7 @@ from pyfpm.protocol._fcgi cimport (
 from pyfpm.protocol._records cimport END_LEN, put_end, stream_records
 from pyfpm.protocol._server cimport Request
 from pyfpm.worker._sender cimport Sender
+from pyfpm.worker._watchdog cimport fpm_guard_enter
 
 
 cdef enum:
@@ -34,6 +35,8 @@ cdef enum:
     LARGE = 16 * 1024
     # Queued bytes at which we send without having been told to.
     EAGER = 256 * 1024
+    # Kept of an answer for the access log, in bytes: its headers fit, or they are cut.
+    HEAD = 4096
     # STDERR content of one record, in bytes. nginx logs a record as one line of at most 2 KiB.
     ERROR_CHUNK = 2000
 
@@ -67,6 +70,7 @@ cdef class Output:
         cdef const uint8_t[::1] view
         cdef const uint8_t *start
         cdef size_t length
+        cdef bint guarded
         if type(data) is bytes:
             start = <const uint8_t *>PyBytes_AS_STRING(data)
             length = PyBytes_GET_SIZE(data)
@@ -76,14 +80,18 @@ cdef class Output:
             start = &view[0] if length else NULL
         self._must_be_open()
         if length > STAGING - self._staged or length >= LARGE:
-            self._push_staged()
-            if length >= LARGE:
-                self.started = True
-                # What isn't bytes may change under us before it is sent.
-                self._sender.push_stream(FCGI_STDOUT, self._request.id, bytes(data))
-                if self._sender.queued >= EAGER:
-                    self._flush()
-                return
+            guarded = fpm_guard_enter(self._sender.guard)
+            try:
+                self._push_staged()
+                if length >= LARGE:
+                    self._note_head(start, length)
+                    self._push_large(data)
+                    if self._sender.queued >= EAGER:
+                        self._flush(guarded)
+                    return
+            finally:
+                if guarded:
+                    self._sender.leave()
         memcpy(self._staging.buf + FCGI_HEADER_LEN + self._staged, start, length)
         self._staged += length
 
@@ -95,21 +103,35 @@ cdef class Output:
         self._errors.append(data)
         self._error_bytes += len(data)
         if self._error_bytes >= STAGING:
-            self._flush()
+            self.flush()
 
     def flush(self):
         """Send what there is. See the stub."""
+        cdef bint guarded
         self._must_be_open()
-        self._flush()
+        guarded = fpm_guard_enter(self._sender.guard)
+        try:
+            self._flush(guarded)
+        finally:
+            if guarded:
+                self._sender.leave()
 
     def sendfile(self, int fd, long long offset, long long count):
         """Add a part of a file to the answer. See the stub."""
+        cdef bint guarded
         self._must_be_open()
         if count <= 0:
             return
-        self._push_staged()
-        self.started = True
-        self._sender.push_file(FCGI_STDOUT, self._request.id, fd, offset, count)
+        guarded = fpm_guard_enter(self._sender.guard)
+        try:
+            self._push_staged()
+            self.started = True
+            self._sender.push_file(FCGI_STDOUT, self._request.id, fd, offset, count)
+            self._sender.stdout_begun = True
+            self.content += count
+        finally:
+            if guarded:
+                self._sender.leave()
 
     def discard(self):
         """Take back what was written, if nothing of it is sent. See the stub."""
@@ -125,10 +147,34 @@ cdef class Output:
             raise ConnectionAbortedError("the web server no longer waits for this answer")
         return 0
 
+    cdef int _push_large(self, data) except -1:
+        self.started = True
+        # What isn't bytes may change under us before it is sent.
+        data = bytes(data)
+        self._sender.push_stream(FCGI_STDOUT, self._request.id, data)
+        self._sender.stdout_begun = True
+        self.content += PyBytes_GET_SIZE(data)
+        return 0
+
+    cdef int _note_head(self, const uint8_t *start, size_t length) except -1:
+        """Where an answer says its status, it does so first."""
+        if self._headed:
+            return 0
+        self._headed = True
+        self.status = 200
+        if length >= 11 and memcmp(start, b"Status: ", 8) == 0:
+            self.status = (start[8] - 48) * 100 + (start[9] - 48) * 10 + (start[10] - 48)
+        if self._keeps_head:
+            self.head = start[:length if length < HEAD else HEAD]
+        return 0
+
     cdef int _push_staged(self) except -1:
         cdef uint8_t *buf = self._staging.buf
         cdef uint8_t padding
         if self._staged:
+            self._note_head(buf + FCGI_HEADER_LEN, self._staged)
+            self.content += self._staged
+            self._sender.stdout_begun = True
             padding = fcgi_padding(self._staged)
             fcgi_header_encode(buf, FCGI_STDOUT, self._request.id, self._staged, padding)
             memset(buf + FCGI_HEADER_LEN + self._staged, 0, padding)
@@ -145,17 +191,18 @@ cdef class Output:
             for at in range(0, len(text), ERROR_CHUNK):
                 self._sender.push(stream_records(FCGI_STDERR, self._request.id, text[at:at + ERROR_CHUNK]))
             self._request.stderr_used = True
+            self._sender.stderr_begun = True
             self._errors = None
             self._error_bytes = 0
         return 0
 
-    cdef int _flush(self) except -1:
+    cdef int _flush(self, bint guarded) except -1:
         self._push_errors()
         self._push_staged()
         self.started = True
         self._sender.flush()
         if self._sender.queued > self._max_queued:
-            self._sender.wait_below(self._max_queued)
+            self._sender.wait_below(self._max_queued, guarded)
         return 0
 
     cdef int end(self, uint32_t app_status) except -1:
@@ -163,6 +210,8 @@ cdef class Output:
         if self._ended:
             return 0
         self._ended = True
+        # From here on the request is not in user code any more; its connection tells the guard when it is over.
+        fpm_guard_enter(self._sender.guard)
         if not self._sender.broken:
             self._end(app_status)
         # environ leads to us, by wsgi.errors, and our request to environ: end the cycle, so that nothing of a request
@@ -179,6 +228,8 @@ cdef class Output:
         if self._request.stderr_used:
             self._sender.push(stream_records(FCGI_STDERR, self._request.id, b""))
         if self._staged:
+            self._note_head(buf + FCGI_HEADER_LEN, self._staged)
+            self.content += self._staged
             padding = fcgi_padding(self._staged)
             fcgi_header_encode(buf, FCGI_STDOUT, self._request.id, self._staged, padding)
             memset(buf + FCGI_HEADER_LEN + self._staged, 0, padding)

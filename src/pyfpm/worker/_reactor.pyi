@@ -2,10 +2,44 @@
 
 import socket
 from collections.abc import Callable
-from typing import final
+from typing import Protocol, final
 
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.worker._slot import Slot
+from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.settings import Settings
+
+class Access(Protocol):
+    """Who is told of each request that has run."""
+
+    @property
+    def wants_head(self) -> bool:
+        """``add`` has a use for the beginning of the answer; asked once."""
+
+    def add(
+        self,
+        params: dict[str, str],
+        status: int,
+        duration_us: int,
+        cpu_us: int,
+        content_length: int,
+        head: bytes,
+        started_unix: float,
+        /,
+    ) -> None:
+        """A request has ended.
+
+        Args:
+          params: as the web server sent them; a dict of its own.
+          status: of HTTP; 0 if the answer was empty.
+          cpu_us: processor time; 0 for a request of less than 10 ms.
+          content_length: what CONTENT_LENGTH says, 0 if it says nothing.
+          head: up to 4096 bytes of the answer, headers first; ``b""`` if it was not wanted.
+          started_unix: seconds since 1970.
+        """
+
+    def flush(self) -> None:
+        """Nothing more comes for now: write what was added."""
 
 @final
 class Reactor:
@@ -19,6 +53,13 @@ class Reactor:
       refuse: writes the answer to a request that is not run: (request, HTTP status, reason, output).
       settings: limits and times.
       log: ``log(level, message)``.
+      slot: where it is told what we do.
+      guard: of a ``Watchdog``, or one that nobody looks at.
+      access: told of each request that has run.
+      allowed: called with the address (4 or 16 bytes) of each TCP connection; False: it is closed
+        (``listen.allowed_clients``).
+      on_exhausted: called once, with the reason in words, when ``settings.pm_max_requests`` requests have run or
+        ``settings.pm_max_memory`` is exceeded; the reactor retires in any case.
     Raises:
       MemoryError, OSError: there is no memory or no descriptor for it.
     """
@@ -29,6 +70,12 @@ class Reactor:
         refuse: Callable[[Request, int, str, Output], None],
         settings: Settings,
         log: Callable[[str, str], None],
+        *,
+        slot: Slot | None = None,
+        guard: Guard | None = None,
+        access: Access | None = None,
+        allowed: Callable[[bytes], bool] | None = None,
+        on_exhausted: Callable[[str], None] | None = None,
     ) -> None: ...
     @property
     def connections(self) -> int:
@@ -36,7 +83,7 @@ class Reactor:
 
     @property
     def accepted(self) -> int:
-        """Connections since the start."""
+        """Connections since the start; those that other workers gave us are not counted."""
 
     @property
     def requests(self) -> int:
@@ -49,14 +96,31 @@ class Reactor:
     @property
     def stopping(self) -> bool: ...
     @property
+    def retiring(self) -> bool: ...
+    @property
     def unfinished(self) -> int:
-        """Connections that still have something to say or to hear, once we are stopping."""
+        """Connections that still have something to say or to hear, once we are stopping or retiring."""
 
     def fileno(self) -> int:
         """The descriptor of the epoll instance: readable when ``drain`` has something to do. It stays ours."""
 
     def listen(self, listener: socket.socket) -> None:
         """Accept from this socket, which is made non-blocking and must stay open until ``stop``."""
+
+    def share(self, give: socket.socket, take: socket.socket) -> None:
+        """Exchange connections with the other workers of the pool, over the two ends of one SOCK_SEQPACKET socketpair.
+
+        Args:
+          give: where ours go when we retire, or when a request has to be ended with the process.
+          take: where others' come from; made non-blocking. Both must stay open.
+        """
+
+    def retire(self) -> None:
+        """Take no more connections, and give ours to other workers as they get idle; what is unfinished is finished.
+
+        A connection that cannot be given now, since the socket is full, is served on, and tried again with each
+        ``sweep``. Without ``share`` idle ones are closed, as by ``stop``. ``unfinished`` is 0 in the end.
+        """
 
     def stop(self) -> None:
         """Take what is in the listen queues already (up to 4096 each), then no more; end kept connections as they get

@@ -10,18 +10,35 @@ two, beside those of the request.
 
 Accept one connection, serve it if its bytes are there, then accept the next: what we do not accept, another worker can.
 
-O(connections): the sweep, once a second, which looks at two numbers of each. Everything else is O(ready).
+A connection that is between two requests belongs to nobody in particular. A worker that retires gives such connections to
+the others (csrc/handoff.h) instead of closing them: a web server that has just sent the next request on one would lose it.
+Which ones they are is also written where a watchdog or the handler of a crash can do the same in our place.
+
+O(connections): the sweep, once a second, which looks at two numbers of each, and retiring. Everything else is O(ready).
 """
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from posix.unistd cimport close
 
 from pyfpm.protocol._server cimport Budget
-from pyfpm.worker._connection cimport READ_WHILE_QUEUED, Connection, Service, coarse_now, open_connection
+from pyfpm.worker._connection cimport READ_WHILE_QUEUED, Connection, Service, clock_now, open_connection
+from pyfpm.worker._slot cimport FPM_STAGE_RETIRING, Slot, fpm_slot_set
+from pyfpm.worker._watchdog cimport (
+    FPM_CLEAN_FRESH,
+    FPM_CLEAN_KEPT,
+    FPM_FRESH,
+    FPM_KEPT,
+    FPM_MOST_LISTENERS,
+    FPM_NOT_CLEAN,
+    Guard,
+    fpm_give,
+    fpm_guard_listen,
+    fpm_take,
+)
 
 import os
 
@@ -52,6 +69,7 @@ cdef extern from "<sys/socket.h>" nogil:
     struct sockaddr_storage:
         unsigned short ss_family
     ctypedef unsigned int socklen_t
+    int getpeername(int fd, sockaddr *address, socklen_t *length)
     int accept4(int fd, sockaddr *address, socklen_t *length, int flags)
     Py_ssize_t c_recv "recv"(int fd, void *buf, size_t len, int flags)
     enum:
@@ -91,7 +109,7 @@ cdef enum:
     # How long a drain waits for more, in milliseconds.
     PATIENCE_MS = 1
 
-cdef double SHARE_S = 0.010     # the coarse clock moves in steps of 4 ms
+cdef double SHARE_S = 0.010
 
 
 cdef bint is_ready(Connection connection) noexcept:
@@ -119,14 +137,28 @@ cdef class Reactor:
     cdef double _started        # of this drain
     cdef bint _accepting
     cdef bint _stopping
+    cdef bint _retiring
+    cdef int _give              # where our connections go when we retire; -1: nowhere
+    cdef int _take              # where others' come from
+    cdef object _handoff        # the two sockets
+    cdef uint8_t *_clean        # descriptor: may somebody else go on with it (enum fpm_clean)
+    cdef object _allowed        # of which addresses connections are taken; None: of all
+    cdef object _on_exhausted
     cdef readonly int connections
     cdef readonly uint64_t accepted
 
     def __cinit__(self):
         self._epoll = -1
+        self._give = -1
+        self._take = -1
 
-    def __init__(self, run, refuse, settings, log):
-        self._service = Service(run, refuse, settings, log)
+    def __init__(
+        self, run, refuse, settings, log, *, Slot slot=None, Guard guard=None, access=None, allowed=None,
+        on_exhausted=None,
+    ):
+        self._service = Service(run, refuse, settings, log, slot, guard, access)
+        self._allowed = allowed
+        self._on_exhausted = on_exhausted
         self._budget = Budget(settings.max_held)
         self._budgets = {}
         self._listeners = {}
@@ -138,8 +170,11 @@ cdef class Reactor:
         self._buf = <uint8_t *>malloc(READ)
         self._by_fd_size = 256
         self._by_fd = <PyObject **>calloc(self._by_fd_size, sizeof(PyObject *))
-        if self._buf == NULL or self._by_fd == NULL:
+        self._clean = <uint8_t *>calloc(self._by_fd_size, 1)
+        if self._buf == NULL or self._by_fd == NULL or self._clean == NULL:
             raise MemoryError
+        self._service.guard.state.clean = self._clean
+        self._service.guard.state.clean_size = self._by_fd_size
         self._epoll = epoll_create1(EPOLL_CLOEXEC)
         if self._epoll < 0:
             raise OSError(errno, "epoll_create1")
@@ -153,6 +188,8 @@ cdef class Reactor:
                     Py_DECREF(<object>self._by_fd[fd])
         free(self._by_fd)
         free(self._buf)
+        if self._service is not None and not self._service.guard._watched:
+            free(self._clean)
         if self._epoll >= 0:
             close(self._epoll)
 
@@ -162,7 +199,31 @@ cdef class Reactor:
     def listen(self, listener):
         listener.setblocking(False)
         self._listeners[listener.fileno()] = listener
+        for i, fd in enumerate(list(self._listeners)[:FPM_MOST_LISTENERS]):
+            self._service.guard.state.listeners[i] = fd
+        fpm_guard_listen(self._service.guard.state, min(len(self._listeners), FPM_MOST_LISTENERS))
         self._watch_listeners(True)
+
+    def share(self, give, take):
+        take.setblocking(False)
+        self._handoff = (give, take)
+        self._give = give.fileno()
+        self._take = take.fileno()
+        self._service.guard.state.give_fd = self._give
+        self._watch_listeners(True)
+
+    def retire(self):
+        if self._stopping or self._retiring:
+            return
+        self._no_more()
+        self._service.slot.stage(FPM_STAGE_RETIRING)
+        if self._give < 0:
+            self._stopping = True
+        self._retiring = True
+        for connection in self._all():
+            if self._stopping:
+                self._read(<Connection>connection)
+            self._settle(<Connection>connection)
 
     def stop(self):
         """Take what is in the listen queues already, then no more; end kept connections as they get idle."""
@@ -172,8 +233,8 @@ cdef class Reactor:
             most = MOST_QUEUED
             while most > 0 and self._accept_one(fd):
                 most -= 1
-        self._watch_listeners(False)
-        self._listeners.clear()
+        self._no_more()
+        self._service.slot.stage(FPM_STAGE_RETIRING)
         self._stopping = True
         for connection in self._all():
             # A request may have come in this moment; who hears nothing else from us then closes us without a loss.
@@ -182,13 +243,21 @@ cdef class Reactor:
 
     def drain(self):
         """Serve what is ready, up to a share. True: there may be more, call again soon."""
+        cdef uint64_t before = self._service.requests
+        self._service.now = self._started = clock_now()
+        self._service.look_at_cpu()
+        try:
+            return self._drain(before)
+        finally:
+            if self._service.access is not None:
+                self._service.access.flush()
+
+    cdef bint _drain(self, uint64_t before) except -1:
         cdef epoll_event events[EVENTS]
         cdef int n
         cdef int i
         cdef int fd
         cdef int patience = 0
-        cdef uint64_t before = self._service.requests
-        self._service.now = self._started = coarse_now()
         while True:
             with nogil:  # touches nothing but events, which is on this stack
                 n = epoll_wait(self._epoll, events, EVENTS, patience)
@@ -202,9 +271,15 @@ cdef class Reactor:
                 # just finds nothing to read.
                 if fd < self._by_fd_size and self._by_fd[fd] != NULL:
                     self._ready(<Connection>self._by_fd[fd], events[i].events)
+                elif not self._accepting:
+                    pass  # an older event than our decision
+                elif fd == self._take:
+                    self._adopt()
                 elif fd in self._listeners:
                     self._accept(fd)
-            self._service.now = coarse_now()
+                if self._service.exhausted is not None:
+                    self._exhaust()
+            self._service.now = clock_now()
             if self._service.requests - before >= SHARE or self._service.now - self._started > SHARE_S:
                 return True
             # Where one request came the next is near, and waiting for it here is much cheaper than in trio. A signal
@@ -216,7 +291,7 @@ cdef class Reactor:
         cdef Connection connection
         cdef double idle
         cdef double limit
-        self._service.now = coarse_now()
+        self._service.now = clock_now()
         for each in self._all():
             connection = <Connection>each
             idle = self._service.now - connection.last_active
@@ -236,7 +311,9 @@ cdef class Reactor:
             elif idle > SILENCE_S and connection.protocol.has_live() and not is_ready(connection):
                 connection.end_silent()
                 self._settle(connection)
-        if not self._accepting and not self._stopping:
+            elif self._retiring:
+                self._settle(connection)  # there may be room for it in the handoff socket now
+        if not self._accepting and not self._stopping and not self._retiring:
             self._watch_listeners(True)
 
     @property
@@ -252,8 +329,11 @@ cdef class Reactor:
         return self._stopping
 
     @property
+    def retiring(self):
+        return self._retiring
+
+    @property
     def unfinished(self):
-        """Connections that still have something to say or to hear, once we are stopping."""
         return sum([not (<Connection>each).lingering for each in self._all()])
 
     # -- connections come and go --------------------------------------------------------------------------------------
@@ -262,10 +342,47 @@ cdef class Reactor:
         """Take connections one after the other, each with its first request if that is there."""
         cdef int most = ACCEPT_IN_A_ROW
         while most > 0 and self._service.now - self._started <= SHARE_S:
-            if not self._accept_one(listener):
+            if not self._accept_one(listener) or self._service.exhausted is not None:
                 return 0
             most -= 1
         return 0
+
+    cdef int _adopt(self) except -1:
+        """Take connections that other workers have given away."""
+        cdef int most = ACCEPT_IN_A_ROW
+        while most > 0 and self._service.now - self._started <= SHARE_S and self._service.exhausted is None:
+            if not self._adopt_one():
+                return 0
+            most -= 1
+        return 0
+
+    cdef bint _adopt_one(self) except -1:
+        """False if there is none to be had."""
+        cdef sockaddr_storage address
+        cdef socklen_t length = sizeof(address)
+        cdef Connection connection
+        cdef char kind = 0
+        cdef int fd
+        if self.connections >= self._max_connections:
+            self._watch_listeners(False)
+            return False
+        fd = fpm_take(self._take, &kind)
+        if fd < 0:
+            if errno != EAGAIN:
+                self._service.log("WARNING", f"cannot take a connection over: {os.strerror(errno)}")
+            return False
+        if fd == 0:  # nobody has the other end any more
+            self._watch_listeners(False)
+            self._take = -1
+            self._watch_listeners(True)
+            return False
+        memset(&address, 0, sizeof(address))
+        getpeername(fd, <sockaddr *>&address, &length)  # an error is met again when we read
+        connection = self._open(fd, &address)
+        connection.used = kind == FPM_KEPT
+        self._read(connection)
+        self._settle(connection)
+        return True
 
     cdef bint _accept_one(self, int listener) except -1:
         """False if there is none to be had."""
@@ -286,7 +403,12 @@ cdef class Reactor:
                 return False
             # Anything else but an empty queue is that connection's own failure [accept(2)].
             return errno != EAGAIN
+        if self._allowed is not None and (
+                address.ss_family == AF_INET or address.ss_family == AF_INET6) and not self._allowed(peer_of(&address)):
+            close(fd)
+            return True
         connection = self._open(fd, &address)
+        self.accepted += 1
         self._read(connection)
         self._settle(connection)
         return True
@@ -305,9 +427,12 @@ cdef class Reactor:
             self._grow(fd)
         Py_INCREF(connection)
         self._by_fd[fd] = <PyObject *>connection
-        self.connections += 1
-        self.accepted += 1
+        self._count(1)
         return connection
+
+    cdef void _count(self, int more) noexcept:
+        self.connections += more
+        fpm_slot_set(&self._service.slot.page.connections, self.connections)
 
     cdef Budget _budget_of(self, bytes peer):
         entry = self._budgets.get(peer)
@@ -319,30 +444,74 @@ cdef class Reactor:
     cdef _grow(self, int fd):
         cdef int size = self._by_fd_size
         cdef PyObject **grown
+        cdef uint8_t *clean
         while size <= fd:
             size *= 2
+        clean = <uint8_t *>calloc(size, 1)
+        if clean == NULL:
+            raise MemoryError
         grown = <PyObject **>realloc(self._by_fd, size * sizeof(PyObject *))
         if grown == NULL:
+            free(clean)
             raise MemoryError
+        memcpy(clean, self._clean, self._by_fd_size)
+        # The old one stays for whoever looks at it in this moment; all of them together are no larger than this one.
+        self._clean = clean
+        self._service.guard.state.clean = clean
+        self._service.guard.state.clean_size = size
         memset(grown + self._by_fd_size, 0, (size - self._by_fd_size) * sizeof(PyObject *))
         self._by_fd = grown
         self._by_fd_size = size
 
     cdef int _close(self, Connection connection) except -1:
-        cdef int fd = connection.fd
         connection.abandon()
+        return self._let_go(connection)
+
+    cdef int _let_go(self, Connection connection) except -1:
+        cdef int fd = connection.fd
         connection.fd = -1
         if connection.peer is not None:
             entry = self._budgets[connection.peer]
             entry[1] -= 1
             if entry[1] == 0:
                 del self._budgets[connection.peer]
+        self._clean[fd] = FPM_NOT_CLEAN
         close(fd)  # epoll forgets it by itself
         self._by_fd[fd] = NULL
-        self.connections -= 1
+        self._count(-1)
         Py_DECREF(connection)
-        if not self._accepting and not self._stopping:
+        if not self._accepting and not self._stopping and not self._retiring:
             self._watch_listeners(True)  # there is room again
+        return 0
+
+    cdef bint _give_away(self, Connection connection) except -1:
+        """Let another worker go on with a clean connection. False: nobody takes it now, it stays ours."""
+        cdef epoll_event event
+        cdef bint watched = connection.interest != 0
+        # While it is on its way it must not be ready here, and closing what others have open is no news to epoll.
+        if watched:
+            epoll_ctl(self._epoll, EPOLL_CTL_DEL, connection.fd, &event)
+            connection.interest = 0
+        if fpm_give(self._give, connection.fd, FPM_KEPT if connection.used else FPM_FRESH, 0) < 0:
+            return False
+        connection.drop()
+        self._let_go(connection)
+        return True
+
+    cdef int _exhaust(self) except -1:
+        cdef str reason = self._service.exhausted
+        self._service.exhausted = None
+        if self._on_exhausted is not None:
+            self._on_exhausted(reason)
+        self.retire()
+        return 0
+
+    cdef int _no_more(self) except -1:
+        """Take no connections any more, from nobody."""
+        self._watch_listeners(False)
+        self._listeners.clear()
+        self._take = -1
+        fpm_guard_listen(self._service.guard.state, 0)
         return 0
 
     cdef list _all(self):
@@ -352,7 +521,7 @@ cdef class Reactor:
     cdef int _watch_listeners(self, bint on) except -1:
         cdef epoll_event event
         self._accepting = on
-        for fd in self._listeners:
+        for fd in [*self._listeners, *([self._take] if self._take >= 0 else [])]:
             event.events = EPOLLIN | EPOLLEXCLUSIVE
             event.data.fd = fd
             epoll_ctl(self._epoll, EPOLL_CTL_ADD if on else EPOLL_CTL_DEL, fd, &event)
@@ -377,6 +546,7 @@ cdef class Reactor:
         cdef Py_ssize_t n
         if connection.unread is not None:
             return 0
+        self._clean[connection.fd] = FPM_NOT_CLEAN
         while True:
             n = c_recv(connection.fd, self._buf, READ, 0)
             if n > 0:
@@ -394,6 +564,10 @@ cdef class Reactor:
         cdef uint32_t interest
         if connection.broken:
             return self._close(connection)
+        if self._give >= 0 and connection.is_clean():
+            if self._retiring and not self._stopping and self._give_away(connection):
+                return 0
+            self._clean[connection.fd] = FPM_CLEAN_KEPT if connection.used else FPM_CLEAN_FRESH
         if not connection.pending():
             if not connection.lingering and not connection.protocol.has_live() and (
                     connection.closing or (self._stopping and connection.used and connection.unread is None)):

@@ -1,6 +1,8 @@
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.stddef cimport size_t
 from posix.types cimport off_t
+
+from pyfpm.worker._watchdog cimport fpm_guard
 
 
 cdef class Payload:
@@ -24,14 +26,25 @@ cdef class Sender:
     cdef bint broken          # the web server is gone: nothing more can be sent
     cdef double send_timeout_s
 
+    # What the guard of a running request has to know.
+    cdef fpm_guard *guard
+    cdef uint64_t wire        # bytes sent since the connection began
+    cdef uint64_t wire_before # the same when the request began
+    cdef bint owed            # what was queued before it still is
+    cdef bint stdout_begun    # some of its STDOUT was sent or queued
+    cdef bint stderr_begun    # and so was some of its STDERR
+
     cdef bint pending(self) noexcept
     cdef int send(self, const uint8_t *data, size_t length) except -1
     cdef int push(self, bytes records) except -1
     cdef int push_stream(self, uint8_t type, uint16_t id, bytes data) except -1
     cdef int push_file(self, uint8_t type, uint16_t id, int fd, off_t offset, size_t length) except -1
     cdef int flush(self) except -1
-    cdef int wait_below(self, size_t bound) except -1
+    cdef int wait_below(self, size_t bound, bint guarded) except -1
     cdef int drop(self) except -1
+    cdef void begin(self) noexcept
+    cdef void leave(self) noexcept
+    cdef bint _at_border(self) noexcept
     cdef int _push(self, object item, size_t weight) except -1
     cdef Py_ssize_t _send_some(self) except -2
     cdef Py_ssize_t _send_file(self, Payload payload) except -2

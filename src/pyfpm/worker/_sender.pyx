@@ -24,6 +24,7 @@ from pyfpm.protocol._fcgi cimport (
     fcgi_header_encode,
     fcgi_padding,
 )
+from pyfpm.worker._watchdog cimport fpm_guard_enter, fpm_guard_leave
 
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -87,16 +88,21 @@ cdef class Sender:
         if not self.pending():
             while True:
                 sent = c_send(self.fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL)
-                if <size_t>sent == length:
-                    return 0
                 if sent >= 0:
+                    self.wire += sent
+                    if <size_t>sent == length:
+                        return 0
                     break
                 if errno == EAGAIN:
                     sent = 0
                     break
                 if errno != EINTR:
                     return self.drop()
-        return self.push(data[sent:length])
+        # Whole, so that it is seen where the wire stands.
+        self.push(data[:length])
+        self.head_sent += sent
+        self.queued -= sent
+        return 0
 
     cdef int push(self, bytes records) except -1:
         return self._push(records, PyBytes_GET_SIZE(records))
@@ -139,6 +145,7 @@ cdef class Sender:
         while self.pending() and not self.broken:
             sent = self._send_some()
             if sent >= 0:
+                self.wire += sent
                 self._sent(sent)
             elif errno == EAGAIN:
                 return 0
@@ -146,25 +153,61 @@ cdef class Sender:
                 return self.drop()
         return 0
 
-    cdef int wait_below(self, size_t bound) except -1:
-        """Block until at most bound bytes wait. A web server that takes nothing for send_timeout_s is gone."""
+    cdef int wait_below(self, size_t bound, bint guarded) except -1:
+        """Block until at most bound bytes wait. A web server that takes nothing for send_timeout_s is gone.
+
+        guarded: a request runs, and it is for us to tell its guard while we only wait."""
         cdef pollfd poll
-        cdef size_t before
         cdef int got
         cdef int timeout = <int>(self.send_timeout_s * 1000)
         self.flush()
         while self.queued > bound and not self.broken:
             poll.fd = self.fd
             poll.events = POLLOUT
-            before = self.queued
-            with nogil:  # touches nothing but poll, which is on this stack
-                got = c_poll(&poll, 1, timeout)
+            if guarded:
+                self.leave()
+            try:
+                with nogil:  # touches nothing but poll, which is on this stack
+                    got = c_poll(&poll, 1, timeout)
+                if got < 0:
+                    PyErr_CheckSignals()
+            finally:
+                if guarded:
+                    fpm_guard_enter(self.guard)
             if got == 0:
                 return self.drop()
-            if got < 0:
-                PyErr_CheckSignals()
             self.flush()
         return 0
+
+    cdef void begin(self) noexcept:
+        """A request begins, which others may have to end for us."""
+        self.wire_before = self.wire
+        self.owed = self.pending()
+        self.stdout_begun = False
+        self.stderr_begun = False
+        self.guard.fd = self.fd
+        self.guard.intact = not self.owed and not self.broken
+        self.guard.begun = False
+        self.guard.stderr_used = False
+
+    cdef void leave(self) noexcept:
+        """Back to user code, which may not come back: tell how far we are."""
+        cdef bint something = self.wire != self.wire_before
+        if not self.pending():
+            self.owed = False
+        self.guard.intact = not self.owed and not self.broken and self._at_border()
+        self.guard.begun = something and self.stdout_begun
+        self.guard.stderr_used = something and self.stderr_begun
+        fpm_guard_leave(self.guard)
+
+    cdef bint _at_border(self) noexcept:
+        """No record is cut on the wire."""
+        if not self.pending():
+            return True
+        item = self.queue[0]
+        if isinstance(item, bytes):
+            return self.head_sent == 0
+        return (<Payload>item).sent % RECORD == 0
 
     cdef int drop(self) except -1:
         """The web server is gone: forget what waits for it."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextvars
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
+from pyfpm.sapi import pages
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.timeout import ExecutionTimeout
 
 Adapter = Callable[[Request, Output], int]
 
@@ -24,7 +27,14 @@ class InlineExecutor:
         self._forked = True
 
     def __call__(self, request: Request, output: Output) -> int:
-        status = self._context.copy().run(self._adapter, request, output)
+        try:
+            status = self._context.copy().run(self._adapter, request, output)
+        except ExecutionTimeout:
+            # The time was up while the adapter had the word, before or behind the user's code.
+            status = 255
+            with suppress(ConnectionAbortedError):
+                if output.discard():
+                    pages.answer(output, 504)
         if self._forked:
             # User code forked, and the child has come back to us. It must not serve, or answer, what its parent does.
             os._exit(status & 0xFF)

@@ -6,7 +6,6 @@ trio waits, the reactor works. All that is not a request is here: signals, the s
 from __future__ import annotations
 
 import signal
-import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,13 @@ import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from pyfpm.worker._reactor import Reactor
+from pyfpm.worker._slot import Slot
+from pyfpm.worker.control import Control
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
 SWEEP_S = 1.0
+# Whether the last request has ended is looked at so often, and connections that nobody took are offered again.
 SWEEP_WHILE_STOPPING_S = 0.1
 
 
@@ -42,42 +44,53 @@ def outside_of_trio() -> Iterator[None]:
         GLOBAL_RUN_CONTEXT.__dict__.update(hidden)
 
 
-async def serve(reactor: Reactor, control: socket.socket) -> None:
-    """Serve until the master says to stop (SIGTERM, SIGQUIT), then until the last request is answered.
+async def serve(reactor: Reactor, control: Control, slot: Slot | None = None) -> None:
+    """Serve until the last request is answered after the master or a limit has said that it is enough.
+
+    SIGTERM: stop, with what is in the listen queues answered. SIGQUIT: retire; idle connections go to other workers.
+    Either, and the end of a reactor that retires by itself, ends this function once nothing is unfinished.
 
     Args:
-      control: the socket to the master. One byte is sent when we are ready; its end is the master's end, and ours.
+      control: to the master, which is told when we are ready. Its end is the master's end, and ours at once.
+      slot: told that we are idle now.
     """
     # Said to a trio.run() in user code, which finds the signals of our own trio taken. They meet as they should: the
     # inner one gives back on its end what it has taken, and Python calls our handlers in any case.
     warnings.filterwarnings("ignore", "It looks like Trio's signal handling code might have collided", RuntimeWarning)
     with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
-            stopping = trio.Event()
-            nursery.start_soon(_sweep, reactor, stopping, nursery.cancel_scope)
-            nursery.start_soon(_end_with_master, control, nursery.cancel_scope)
-            nursery.start_soon(_drain, reactor)
-            control.send(b"r")
-            async for _ in signals:
+            finishing = trio.Event()
+            nursery.start_soon(_sweep, reactor, finishing, nursery.cancel_scope)
+            nursery.start_soon(_listen_to_master, control, nursery.cancel_scope)
+            nursery.start_soon(_drain, reactor, finishing)
+            if slot is not None:
+                slot.is_idle()
+            control.send("r")
+            async for number in signals:
                 with outside_of_trio():
-                    reactor.stop()
-                stopping.set()
+                    if number == signal.SIGQUIT:
+                        reactor.retire()
+                    else:
+                        reactor.stop()
+                finishing.set()
 
 
-async def _drain(reactor: Reactor) -> None:
+async def _drain(reactor: Reactor, finishing: trio.Event) -> None:
     while True:
         await trio.lowlevel.wait_readable(reactor.fileno())
         more = True
         while more:
             with outside_of_trio():
                 more = reactor.drain()
+            if reactor.retiring:
+                finishing.set()  # a limit is reached
             if more:
                 await trio.lowlevel.checkpoint()
 
 
-async def _sweep(reactor: Reactor, stopping: trio.Event, everything: trio.CancelScope) -> None:
+async def _sweep(reactor: Reactor, finishing: trio.Event, everything: trio.CancelScope) -> None:
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    while not stopping.is_set():
+    while not finishing.is_set():
         reactor.sweep()
         for number, handler in handlers.items():
             # User code may have taken them. Looked at here and not after each request, since it is rare.
@@ -85,16 +98,16 @@ async def _sweep(reactor: Reactor, stopping: trio.Event, everything: trio.Cancel
                 signal.signal(number, handler)
         # Told to stop, an idle worker ends at once, not at its next look at the clock.
         with trio.move_on_after(SWEEP_S):
-            await stopping.wait()
+            await finishing.wait()
     while reactor.unfinished:
         await trio.sleep(SWEEP_WHILE_STOPPING_S)
         reactor.sweep()
     everything.cancel()
 
 
-async def _end_with_master(control: socket.socket, everything: trio.CancelScope) -> None:
+async def _listen_to_master(control: Control, everything: trio.CancelScope) -> None:
     while True:
-        await trio.lowlevel.wait_readable(control)
-        if not control.recv(1):
+        await trio.lowlevel.wait_readable(control.fileno())
+        if not control.receive():
             everything.cancel()
             return

@@ -1,0 +1,184 @@
+/* What stays awake while user code has the worker: a thread that needs no GIL, and handlers for signals that end us.
+ *
+ * The guard is what they and the main thread have in common: which request runs, where its answer goes and how much of
+ * that is on the wire. Its state says who may write to that connection:
+ *
+ *     IDLE -> RUNNING            the main thread begins a request; its connection is left alone while user code runs
+ *     RUNNING <-> WRITING        the main thread is at the connection
+ *     RUNNING, WRITING -> IDLE   the request is over
+ *     RUNNING -> TAKEN           a watchdog or a crash handler ends the request in the main thread's place
+ *
+ * Whoever takes the connection finds what it needs in plain fields, which the main thread writes before it goes to RUNNING.
+ * A main thread that finds TAKEN waits there: the process is about to end.
+ *
+ * Cost of a request that nobody watches: two locked instructions, no system call. The thread sleeps on a futex while the
+ * worker is idle, and is woken once when it no longer is.
+ *
+ * All times are CLOCK_MONOTONIC in microseconds; a limit of 0 is none. */
+#ifndef PYFPM_WATCHDOG_H
+#define PYFPM_WATCHDOG_H
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "scoreboard.h"
+
+enum fpm_guard_state {
+    FPM_GUARD_IDLE = 0,
+    FPM_GUARD_RUNNING = 1,
+    FPM_GUARD_WRITING = 2,
+    FPM_GUARD_TAKEN = 3,
+};
+
+/* Of a connection, by its descriptor: may somebody else go on with it? */
+enum fpm_clean {
+    FPM_NOT_CLEAN = 0,
+    FPM_CLEAN_KEPT = 1,  /* between two requests, nothing read, nothing to write */
+    FPM_CLEAN_FRESH = 2, /* new, nothing read */
+};
+
+#define FPM_MOST_LISTENERS 64
+
+struct fpm_guard {
+    _Atomic uint32_t state;  /* enum fpm_guard_state */
+    _Atomic uint32_t asleep; /* 1: the thread waits here for the next request */
+    _Atomic uint64_t seq;    /* of the request; changes with each */
+    _Atomic uint64_t started_us;
+
+    /* The request, and its connection as it is while the state is RUNNING. */
+    int fd;
+    uint16_t request_id;
+    uint8_t alone;       /* keep-conn, nothing else lives on the connection, and nothing more of it was read */
+    uint8_t intact;      /* the wire is at the border of a record, and nothing waits that belongs before our end */
+    uint8_t begun;       /* some of its STDOUT is on the wire */
+    uint8_t stderr_used; /* and so is some of its STDERR */
+
+    /* The connections. The array only grows, by being replaced; old ones stay where they are. */
+    _Atomic(uint8_t *) clean;
+    _Atomic uint32_t clean_size;
+    int give_fd; /* of the handoff socket, -1: none */
+
+    int listeners[FPM_MOST_LISTENERS];
+    _Atomic uint32_t listener_count; /* 0 as well once we accept no more */
+
+    _Atomic uint64_t soft_seq; /* request whose max_execution_time is up; told to the main thread by FPM_SOFT_SIGNAL */
+
+    struct fpm_slot *slot; /* counts slow requests; NULL: nobody does */
+};
+
+struct fpm_watchdog_options {
+    int control_fd;     /* to the master; -1: nobody is told */
+    uint64_t slow_us;   /* request_slowlog_timeout */
+    uint64_t soft_us;   /* max_execution_time */
+    uint64_t hard_us;   /* request_terminate_timeout */
+    int tell_queue;     /* say when the listen queue is not empty while we are busy */
+};
+
+#define FPM_DUMP_SIGNAL SIGRTMAX
+#define FPM_SOFT_SIGNAL (SIGRTMAX - 1)
+
+/* Longest traceback that is told, in bytes. */
+#define FPM_LONGEST_TRACE 60000
+
+/* Install the handlers for the signals that say that we crashed. Before faulthandler, which goes first and then calls
+ * what it found. Call once in a process, from its main thread; the guard must stay. trace_fd: the file that faulthandler
+ * writes to, empty and in append mode; control_fd as above. Returns 0, or -1 with errno set. */
+int fpm_crash_install(struct fpm_guard *guard, int control_fd, int trace_fd);
+
+/* Take over FPM_DUMP_SIGNAL, which faulthandler must have registered, and give the main thread a stack for the handlers
+ * of signals. After the above. */
+int fpm_dump_install(void);
+
+/* Start the thread. After both. The caller is the main thread. Returns 0, or -1 with errno set. */
+int fpm_watchdog_start(const struct fpm_watchdog_options *options);
+
+/* -- the main thread's side ---------------------------------------------------------------------------------------- */
+
+static inline uint64_t fpm_now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static inline long fpm_futex(_Atomic uint32_t *word, int op, uint32_t value, const struct timespec *timeout)
+{
+    return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, timeout, NULL, 0);
+}
+
+static inline void fpm_guard_wake(struct fpm_guard *guard)
+{
+    atomic_store(&guard->asleep, 0);
+    fpm_futex(&guard->asleep, FUTEX_WAKE, 1, NULL);
+}
+
+/* Wait while somebody else has our connection, which is normally for ever. */
+static inline void fpm_guard_halt(struct fpm_guard *guard)
+{
+    struct timespec moment = {0, 1000000};
+    while (atomic_load(&guard->state) == FPM_GUARD_TAKEN)
+        nanosleep(&moment, NULL);
+}
+
+/* A request begins. fd, request_id and alone are set. */
+static inline void fpm_guard_begin(struct fpm_guard *guard, uint64_t started_us)
+{
+    atomic_store_explicit(&guard->started_us, started_us, memory_order_relaxed);
+    atomic_store_explicit(&guard->seq, atomic_load_explicit(&guard->seq, memory_order_relaxed) + 1,
+                          memory_order_release);
+    /* In order with the look at asleep, as the thread has its own two: one of us sees the other. */
+    atomic_store(&guard->state, FPM_GUARD_RUNNING);
+    if (atomic_load_explicit(&guard->asleep, memory_order_relaxed))
+        fpm_guard_wake(guard);
+}
+
+/* The main thread goes to the connection. Returns 1 if user code runs, and fpm_guard_leave is due; 0 if not: there is no
+ * request, or we are there already (a handler of a signal wrote something). */
+static inline int fpm_guard_enter(struct fpm_guard *guard)
+{
+    for (;;) {
+        uint32_t state = FPM_GUARD_RUNNING;
+        if (atomic_compare_exchange_strong(&guard->state, &state, FPM_GUARD_WRITING))
+            return 1;
+        if (state != FPM_GUARD_TAKEN)
+            return 0;
+        fpm_guard_halt(guard);
+    }
+}
+
+/* And back into user code; begun, intact and stderr_used are as they are now. */
+static inline void fpm_guard_leave(struct fpm_guard *guard)
+{
+    atomic_store_explicit(&guard->state, FPM_GUARD_RUNNING, memory_order_release);
+}
+
+/* The request is over, and everything that was to be done with its connection has been. */
+static inline void fpm_guard_end(struct fpm_guard *guard)
+{
+    fpm_guard_enter(guard);
+    atomic_store_explicit(&guard->state, FPM_GUARD_IDLE, memory_order_release);
+}
+
+static inline uint64_t fpm_guard_seq(struct fpm_guard *guard)
+{
+    return atomic_load_explicit(&guard->seq, memory_order_relaxed);
+}
+
+/* May the handler of FPM_SOFT_SIGNAL raise? Only while the request it was sent for is in user code. */
+static inline int fpm_guard_soft_is_due(struct fpm_guard *guard)
+{
+    return atomic_load(&guard->state) == FPM_GUARD_RUNNING && atomic_load(&guard->soft_seq) == fpm_guard_seq(guard);
+}
+
+/* Do not tell the master any more that somebody waits in the listen queue. */
+static inline void fpm_guard_listen(struct fpm_guard *guard, uint32_t count)
+{
+    atomic_store(&guard->listener_count, count);
+}
+
+#endif

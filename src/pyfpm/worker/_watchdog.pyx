@@ -1,0 +1,78 @@
+"""What stays awake while user code has the worker; csrc/watchdog.h tells the whole story.
+
+Tracebacks are faulthandler's, which needs no GIL and no memory: it writes into a file that has no name, and our handlers
+send what they find there. It goes first when we crash, and we after it, because it calls the handlers that it found; the
+other way round we would lose ours to an application that calls ``faulthandler.disable()``.
+"""
+import faulthandler
+import fcntl
+import os
+import signal
+import warnings
+
+from libc.errno cimport errno
+from libc.stdlib cimport calloc, free
+
+from pyfpm.sapi.timeout import ExecutionTimeout
+
+
+cdef extern from "watchdog.h" nogil:
+    int fpm_crash_install(fpm_guard *guard, int control_fd, int trace_fd) noexcept
+    int fpm_dump_install() noexcept
+    int fpm_watchdog_start(const fpm_watchdog_options *options) noexcept
+
+
+DUMP_SIGNAL = signal.SIGRTMAX
+SOFT_SIGNAL = signal.SIGRTMAX - 1
+
+cdef int installed_in = 0       # pid
+
+
+cdef class Guard:
+    def __cinit__(self):
+        self.state = <fpm_guard *>calloc(1, sizeof(fpm_guard))
+        if self.state == NULL:
+            raise MemoryError
+        self.state.give_fd = -1
+
+    def __dealloc__(self):
+        if not self._watched:
+            free(self.state)
+
+
+cdef class Watchdog:
+    def __init__(self, int control_fd=-1, *, double slow_s=0, double soft_s=0, double hard_s=0, bint tell_queue=False):
+        self.guard = Guard()
+        self._options.control_fd = control_fd
+        self._options.slow_us = <uint64_t>(slow_s * 1e6)
+        self._options.soft_us = <uint64_t>(soft_s * 1e6)
+        self._options.hard_us = <uint64_t>(hard_s * 1e6)
+        self._options.tell_queue = tell_queue and control_fd >= 0
+        self._limit = f"{soft_s:g} second{'' if soft_s == 1 else 's'}"
+
+    def start(self):
+        global installed_in
+        if installed_in == os.getpid():
+            raise RuntimeError("this process has a watchdog already")
+        trace_fd = os.memfd_create("pyfpm-trace", os.MFD_CLOEXEC)
+        # In append mode, so that cutting it is all it takes to begin anew.
+        fcntl.fcntl(trace_fd, fcntl.F_SETFL, os.O_APPEND)
+        installed_in = os.getpid()
+        self.guard._watched = True
+        faulthandler.disable()  # what enabled it in the zygote, say PYTHONFAULTHANDLER, found no handler of ours
+        if fpm_crash_install(self.guard.state, self._options.control_fd, trace_fd) < 0:
+            raise OSError(errno, "cannot handle the signals of a crash")
+        faulthandler.enable(trace_fd)
+        faulthandler.register(DUMP_SIGNAL, trace_fd, all_threads=True, chain=False)
+        if fpm_dump_install() < 0:
+            raise OSError(errno, "cannot handle SIGRTMAX")
+        signal.signal(SOFT_SIGNAL, self.on_soft_limit)
+        if self._options.slow_us or self._options.soft_us or self._options.hard_us or self._options.tell_queue:
+            # Said to an application that forks: the child might wait for a lock that a thread held. Ours holds none.
+            warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
+            if fpm_watchdog_start(&self._options) < 0:
+                raise OSError(errno, "cannot start the watchdog")
+
+    def on_soft_limit(self, signum, frame):
+        if fpm_guard_soft_is_due(self.guard.state):
+            raise ExecutionTimeout(f"Maximum execution time of {self._limit} exceeded")

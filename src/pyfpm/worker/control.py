@@ -1,0 +1,112 @@
+"""The worker's end of the channel to its master: a SOCK_SEQPACKET socket, each message a letter and what belongs to it.
+
+We say ``r`` (ready), ``m`` (we retire by ourselves, and why) and ``s`` (what does the status page say?); the watchdog
+says more on the same socket, without us. We hear ``S`` (the status page) and ``l`` (the log files were opened anew).
+Nothing that is said here may keep a request waiting, but for the status page, which is one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+LONGEST_MESSAGE = 64 * 1024
+MOST_DESCRIPTORS = 16
+
+# How long a status page may take, in seconds. The master has nothing to do that takes longer than some milliseconds.
+STATUS_DEADLINE_S = 2.0
+
+
+class Control:
+    """
+    Args:
+      sock: the connected socket, which is owned from here on.
+      files: name: descriptor, of the log files that the master may open anew: ``error_log``, ``access_log``.
+    """
+
+    def __init__(self, sock: socket.socket, files: Mapping[str, int] | None = None) -> None:
+        self._socket = sock
+        self._files = dict(files or {})
+        self._pages: list[bytes] = []
+        # Answers that were given up, and may come yet.
+        self._late = 0
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, letter: str, payload: str = "") -> None:
+        """Never waits: a master that does not listen misses it."""
+        message = (letter + payload).encode("utf-8", "backslashreplace")[:LONGEST_MESSAGE]
+        with suppress(OSError):
+            self._socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def receive(self) -> bool:
+        """Do what the master has said so far. False: it is gone."""
+        while True:
+            try:
+                message, fds, _, _ = socket.recv_fds(
+                    self._socket, LONGEST_MESSAGE, MOST_DESCRIPTORS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return True
+            except ConnectionError:
+                return False
+            try:
+                if not message:
+                    return False
+                self._handle(message[:1], message[1:], fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+
+    def _handle(self, letter: bytes, payload: bytes, fds: list[int]) -> None:
+        if letter == b"S" and self._late:
+            self._late -= 1
+        elif letter == b"S" and fds:
+            self._pages.append(_content(fds[0]))
+        elif letter == b"l":
+            for name, fd in zip(json.loads(payload), fds, strict=False):
+                if name in self._files:
+                    # Whoever writes to the old one by its number writes to the new one from now on.
+                    os.dup2(fd, self._files[name], inheritable=self._files[name] <= 2)
+
+    def ask_status(self, query: str) -> bytes | None:
+        """The status page of the pool as a complete CGI answer; blocks up to STATUS_DEADLINE_S. To be called on the
+        thread that serves, which the channel belongs to.
+
+        Args:
+          query: the query string, which says what kind of page.
+        Returns:
+          None if the master does not say: it is gone, or busy.
+        """
+        deadline = time.monotonic() + STATUS_DEADLINE_S
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        self._pages.clear()
+        self.send("s", query)
+        while self.receive():
+            if self._pages:
+                return self._pages.pop()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            poll.poll(left * 1000)
+        self._late += 1
+        return None
+
+
+def _content(fd: int) -> bytes:
+    pieces = []
+    at = 0
+    while piece := os.pread(fd, 1 << 20, at):
+        pieces.append(piece)
+        at += len(piece)
+    return b"".join(pieces)
