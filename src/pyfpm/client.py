@@ -20,8 +20,8 @@ import math
 import os
 import re
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -271,7 +271,7 @@ class FastCGIClient:
         Args:
           params: names and values, sent as they are (CONTENT_LENGTH is the caller's); str is written as UTF-8.
           body: STDIN, in memory or as pieces that are awaited while the answer may be coming already. An error in
-            there cancels the block, and comes out of it.
+            there cancels the block, and comes out of it. A generator is closed, whether all of it was wanted or not.
           role: RESPONDER, AUTHORIZER or FILTER.
           data: DATA, for a FILTER.
           on_stderr: called with each piece of STDERR, as it comes.
@@ -513,13 +513,14 @@ class _Exchange:
 
     async def _write_stream(self, out: bytes, record: Callable[[int, bytes], bytes], body: Body) -> bytes:
         """Writes a stream, all but its last records, which are given back."""
-        async for piece in _pieces(body):
-            if self._has_ended:
-                raise _Unwanted
-            out += record(1, piece)
-            if len(out) > _PIECE // 2 or isinstance(body, AsyncIterable):
-                await self._connection.send(out)
-                out = b""
+        async with aclosing(_pieces(body)) as pieces:
+            async for piece in pieces:
+                if self._has_ended:
+                    raise _Unwanted
+                out += record(1, piece)
+                if len(out) > _PIECE // 2 or isinstance(body, AsyncIterable):
+                    await self._connection.send(out)
+                    out = b""
         if self._has_ended:
             raise _Unwanted
         return out + record(1, b"")
@@ -585,11 +586,16 @@ class _Unwanted(Exception):
     """The request was ended by the server before we had written all of it."""
 
 
-async def _pieces(body: Body) -> AsyncIterator[bytes]:
+async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:
     if isinstance(body, AsyncIterable):
-        async for piece in body:
-            if piece:  # an empty one would end the stream
-                yield piece
+        try:
+            async for piece in body:
+                if piece:  # an empty one would end the stream
+                    yield piece
+        finally:
+            # A generator that was made for us has nobody else to close it.
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
         return
     view = memoryview(body).cast("B")
     for at in range(0, len(view), _PIECE):
