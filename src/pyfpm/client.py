@@ -337,6 +337,14 @@ class FastCGIClient:
         finally:
             connection.close()
 
+    async def touch(self) -> None:
+        """Connect, and close again: whether somebody listens. Nothing is sent.
+
+        Raises:
+          ConnectError: nobody does.
+        """
+        (await self._connect()).close()
+
     def _take_idle(self) -> _Connection | None:
         # The one used last is the one the server is least likely to have given up.
         while self._idle:
