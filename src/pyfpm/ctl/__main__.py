@@ -1,0 +1,5 @@
+import sys
+
+from pyfpm.ctl.main import main
+
+sys.exit(main())
