@@ -15,8 +15,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-LONGEST_MESSAGE = 64 * 1024
-MOST_DESCRIPTORS = 16
+from pyfpm.worker.descriptors import LONGEST_MESSAGE, receive
 
 # How long a status page may take, in seconds. The master has nothing to do that takes longer than some milliseconds.
 STATUS_DEADLINE_S = 2.0
@@ -52,9 +51,7 @@ class Control:
         """Do what the master has said so far. False: it is gone."""
         while True:
             try:
-                message, fds, _, _ = socket.recv_fds(
-                    self._socket, LONGEST_MESSAGE, MOST_DESCRIPTORS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-                )
+                message, fds = receive(self._socket, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return True
             except ConnectionError:

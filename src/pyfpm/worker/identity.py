@@ -16,12 +16,12 @@ from pyfpm.worker.settings import Program
 # In a chroot the interpreter's own library is out of reach, unless the operator has put it there under the same path.
 # What most programs need is therefore imported before.
 _FOR_CHROOT = """
-    base64 bisect calendar collections csv dataclasses datetime decimal email.message email.parser encodings.ascii
-    encodings.cp1252 encodings.idna encodings.latin_1 encodings.utf_16 encodings.utf_8 enum fractions functools glob
-    gzip hashlib hmac html.parser http.client http.cookies inspect io ipaddress itertools json logging.handlers math
-    mimetypes operator os pathlib pprint queue random re secrets shutil sqlite3 ssl statistics string struct subprocess tempfile
-    textwrap threading time traceback typing unicodedata urllib.parse urllib.request uuid warnings weakref
-    xml.etree.ElementTree zipfile zlib zoneinfo
+    base64 bisect calendar collections csv dataclasses datetime decimal email.message email.parser
+    encodings.ascii encodings.cp1252 encodings.idna encodings.latin_1 encodings.utf_16 encodings.utf_8 enum
+    fractions functools glob gzip hashlib hmac html.parser http.client http.cookies inspect io ipaddress
+    itertools json logging.handlers math mimetypes operator os pathlib pprint queue random re secrets shutil
+    sqlite3 ssl statistics string struct subprocess tempfile textwrap threading time traceback typing
+    unicodedata urllib.parse urllib.request uuid warnings weakref xml.etree.ElementTree zipfile zlib zoneinfo
 """
 
 
@@ -37,7 +37,7 @@ def become(program: Program) -> None:
     _set_limits(program)
     if program.process_priority is not None and is_root:
         os.setpriority(os.PRIO_PROCESS, 0, program.process_priority)
-    if program.chroot is not None:
+    if program.chroot is not None and is_root:
         for name in _FOR_CHROOT.split():
             with suppress(ImportError):  # not every Python has all of them
                 importlib.import_module(name)

@@ -2,32 +2,79 @@
 
 from __future__ import annotations
 
+import random
 import socket
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import trio
 
 from pyfpm.observe.log import Log
 from pyfpm.worker._output import forks_are_the_users
 from pyfpm.worker._reactor import Reactor
+from pyfpm.worker._slot import Slot
+from pyfpm.worker._watchdog import Watchdog
+from pyfpm.worker.access import RequestLog
+from pyfpm.worker.clients import AllowedClients
+from pyfpm.worker.control import Control
+from pyfpm.worker.descriptors import Descriptors
 from pyfpm.worker.inline import Adapter, InlineExecutor
+from pyfpm.worker.pages import ServerPages
 from pyfpm.worker.refusal import Refusal
 from pyfpm.worker.serve import serve
-from pyfpm.worker.settings import Orders
-
-if TYPE_CHECKING:
-    from pyfpm.worker.zygote import Descriptors
+from pyfpm.worker.settings import Orders, Settings
 
 
 def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders, log: Log) -> None:
     """Serve until the master says to stop.
 
     Args:
-      own: descriptors of this worker: "control", "slot"; they are ours from here on.
+      own: descriptors of this worker, "control" and "slot"; ours from here on.
       shared: those that all workers of the pool have.
     """
-    reactor = Reactor(InlineExecutor(adapter), Refusal(log), orders.settings, log)
+    program, settings = orders.program, orders.settings
+    slot = Slot(own.first("slot"))
+    files = {name: shared.first(name) for name in ("error_log", "access_log") if shared.first(name) >= 0}
+    control = Control(socket.socket(fileno=own.first("control")), files)
+    watchdog = Watchdog(
+        control.fileno(),
+        slow_s=settings.request_slowlog_timeout_s,
+        soft_s=settings.max_execution_time_s,
+        hard_s=settings.request_terminate_timeout_s,
+        # A static pool can't do anything about it.
+        tell_queue=settings.pm != "static",
+    )
+    if program.pm_status_path is not None or program.ping_path is not None:
+        adapter = ServerPages(
+            adapter, program.pm_status_path, program.ping_path, program.ping_response, control.ask_status
+        )
+    access = None
+    if "access_log" in files:
+        paths = program.access_suppress_path
+        is_json = orders.log.format == "json"
+        access = RequestLog(files["access_log"], program.access_format, program.pool, paths, json=is_json)
+    clients = settings.listen_allowed_clients
+    reactor = Reactor(
+        InlineExecutor(adapter),
+        Refusal(log),
+        _with_jitter(settings),
+        log,
+        slot=slot,
+        guard=watchdog.guard,
+        access=access,
+        allowed=AllowedClients(clients, log) if clients else None,
+        on_exhausted=lambda reason: control.send("m", reason),
+    )
     for fd in shared.all("listener"):
         reactor.listen(socket.socket(fileno=fd))
+    reactor.share(socket.socket(fileno=shared.first("give")), socket.socket(fileno=shared.first("take")))
     forks_are_the_users()
-    trio.run(serve, reactor, socket.socket(fileno=own.first("control")))
+    watchdog.start()
+    trio.run(serve, reactor, control, slot)
+
+
+def _with_jitter(settings: Settings) -> Settings:
+    """Workers that were started together do not all retire together."""
+    jitter = min(settings.pm_max_requests_jitter, max(0, settings.pm_max_requests - 1))
+    # Not that of the random module, whose state all workers have inherited, and the application may have set.
+    fewer = random.SystemRandom().randint(0, jitter) if jitter else 0
+    return replace(settings, pm_max_requests=settings.pm_max_requests - fewer)

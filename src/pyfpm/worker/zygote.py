@@ -35,12 +35,12 @@ from pyfpm.sapi.script_file import ScriptFiles
 from pyfpm.sapi.wsgi import WSGIAdapter
 from pyfpm.worker import identity
 from pyfpm.worker._process import die_with_parent
+from pyfpm.worker.descriptors import Descriptors, receive
 from pyfpm.worker.fork_safety import left_behind
 from pyfpm.worker.inline import Adapter
 from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE, Orders, Program, from_json
 from pyfpm.worker.work import work
 
-MOST_DESCRIPTORS = 250  # of one message [unix(7), SCM_MAX_FD]
 NO_SIGNAL = 0
 
 # sysexits.h
@@ -54,7 +54,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=CONTROL_FD)
     os.set_inheritable(CONTROL_FD, False)
-    message, fds, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, MOST_DESCRIPTORS)
+    message, fds = receive(control)
     if not message:
         return
     orders = from_json(message)
@@ -86,7 +86,7 @@ def main() -> None:
     try:
         control.send(b"ready" + json.dumps(warnings).encode()[:LONGEST_MESSAGE])
         while True:
-            message, own, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, MOST_DESCRIPTORS)
+            message, own = receive(control)
             if not message:
                 return
             names = tuple(json.loads(message[4:]))
@@ -96,30 +96,6 @@ def main() -> None:
                 _fork(control, Descriptors(names, own), descriptors, adapter, orders, log)
     except ConnectionError:
         return  # the master ended while we were at it
-
-
-class Descriptors:
-    """Descriptors that came with a message, by what they are for."""
-
-    def __init__(self, names: tuple[str, ...], fds: list[int]) -> None:
-        self._all = list(zip(names, fds, strict=True))
-
-    def all(self, name: str) -> list[int]:
-        return [fd for each, fd in self._all if each == name]
-
-    def first(self, name: str, default: int = -1) -> int:
-        return next(iter(self.all(name)), default)
-
-    def replace(self, names: tuple[str, ...], fds: list[int]) -> None:
-        """Have these in the place of those of the same name, under the same numbers."""
-        for name, fd in zip(names, fds, strict=True):
-            for there in self.all(name):
-                os.dup2(fd, there, inheritable=False)
-            os.close(fd)
-
-    def close(self) -> None:
-        for _, fd in self._all:
-            os.close(fd)
 
 
 def _fail(control: socket.socket, reason: str) -> None:
@@ -166,7 +142,8 @@ def _fork(
         except OSError:
             _flush_and_exit(EX_OSERR)
         if pid:
-            control.send(b"forked %d" % pid)
+            with suppress(ConnectionError):  # the master stops; the worker finds that out by itself
+                control.send(b"forked %d" % pid)
             status = 0
         else:
             control.close()
