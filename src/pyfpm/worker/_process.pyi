@@ -25,3 +25,12 @@ def set_dumpable(dumpable: bool) -> None:
 
     Source: php-fpm's ``process.dumpable``.
     """
+
+def fork_orphan() -> int:
+    """As ``os.fork``, but the new process is the child of our subreaper (or of process 1) instead of ours.
+
+    Returns:
+      0 in the new process, its id in ours.
+    Raises:
+      OSError: there can be no more processes.
+    """

@@ -1,5 +1,15 @@
 """What Linux lets a process say about its children and its parent [prctl(2)]."""
+import os
+
 from libc.errno cimport errno
+
+cdef extern from "Python.h":
+    void PyOS_BeforeFork()
+    void PyOS_AfterFork_Parent()
+    void PyOS_AfterFork_Child()
+
+cdef extern from "orphan.h" nogil:
+    int fpm_fork_orphan()
 
 
 cdef extern from "<sys/prctl.h>" nogil:
@@ -26,3 +36,19 @@ def set_dumpable(bint dumpable):
     """Whether a crash may leave a core file, and other processes of this user may look into us."""
     if prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0) < 0:
         raise OSError(errno, "cannot set whether the process is dumpable")
+
+
+def fork_orphan():
+    """As os.fork, but the new process is our subreaper's child, not ours."""
+    cdef int pid
+    cdef int error
+    PyOS_BeforeFork()
+    pid = fpm_fork_orphan()
+    error = errno
+    if pid == 0:
+        PyOS_AfterFork_Child()
+        return 0
+    PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(error, os.strerror(error))
+    return pid

@@ -4,8 +4,8 @@ It is executed afresh, never forked from the master's trio loop, and has no thre
 that a fork of it is a clean start. It becomes the pool's user before it imports anything of the user's. Workers share
 the memory of all that was imported; ``gc.freeze`` keeps the collector from touching, and thus copying, it.
 
-A worker is forked twice: the process in between ends at once, which makes the worker a child of the master (a
-subreaper). So the master waits for its workers itself, and the zygote has nothing to wait for but orders.
+A worker is an orphan from the start (``csrc/orphan.h``), which makes it a child of the master, a subreaper. So the master
+waits for its workers itself, and the zygote has nothing to wait for but orders.
 
 Control socket (SOCK_SEQPACKET, one message each): the master sends what to run with the descriptors for it, then
 ``fork`` with the names and descriptors that are the new worker's own, or ``logs`` with log files that were opened
@@ -15,7 +15,6 @@ anew. The zygote answers ``ready`` with what a fork does not go well with (a JSO
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import os
@@ -34,7 +33,7 @@ from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
 from pyfpm.sapi.wsgi import WSGIAdapter
 from pyfpm.worker import identity
-from pyfpm.worker._process import die_with_parent
+from pyfpm.worker._process import die_with_parent, fork_orphan
 from pyfpm.worker.descriptors import Descriptors, receive
 from pyfpm.worker.fork_safety import left_behind
 from pyfpm.worker.inline import Adapter
@@ -45,7 +44,6 @@ NO_SIGNAL = 0
 
 # sysexits.h
 EX_SOFTWARE = 70
-EX_OSERR = 71
 
 
 def main() -> None:
@@ -123,42 +121,27 @@ def _fork(
     control: socket.socket, own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders, log: Log
 ) -> None:
     try:
-        between = os.fork()
+        pid = fork_orphan()
     except OSError as error:
         own.close()
         return _fail(control, f"cannot fork: {error.strerror}")
-    if between:
+    if pid:
         own.close()
-        _, wait_status = os.waitpid(between, 0)
-        if wait_status:
-            # It did not get to say so itself, and the master waits for a word.
-            _fail(control, f"cannot fork: {os.strerror(errno.EAGAIN)}")
+        control.send(b"forked %d" % pid)
         return
     status = EX_SOFTWARE  # unless we get to the end
-    between = os.getpid()
     try:
-        try:
-            pid = os.fork()
-        except OSError:
-            _flush_and_exit(EX_OSERR)
-        if pid:
-            with suppress(ConnectionError):  # the master stops; the worker finds that out by itself
-                control.send(b"forked %d" % pid)
-            status = 0
-        else:
-            control.close()
-            set_title(f"pool {orders.program.pool}")
-            # Should a request hold us while the master is killed, the kernel ends us. Only the master itself counts:
-            # the process in between may still be there.
-            while os.getppid() == between:
-                os.sched_yield()
-            die_with_parent(signal.SIGKILL)
-            for name, number in (("stdout", 1), ("stderr", 2)):
-                if (fd := own.first(name)) >= 0:
-                    os.dup2(fd, number)
-                    os.close(fd)
-            work(own, shared, adapter, orders, log)
-            status = 0
+        control.close()
+        set_title(f"pool {orders.program.pool}")
+        # Should a request hold us while the master is killed, the kernel ends us. If it is gone already, its end of our
+        # control socket is closed, and we end by that.
+        die_with_parent(signal.SIGKILL)
+        for name, number in (("stdout", 1), ("stderr", 2)):
+            if (fd := own.first(name)) >= 0:
+                os.dup2(fd, number)
+                os.close(fd)
+        work(own, shared, adapter, orders, log)
+        status = 0
     except BaseException as error:
         log("ERROR", f"worker {os.getpid()} failed; please report this\n{describe(error)}")
     finally:
