@@ -338,11 +338,12 @@ static void terminate(struct fpm_guard *guard, uint64_t seq)
     uint64_t age;
     int after = -1;
     int taken;
-    ask_for_trace('T', seq);
-    age = fpm_now_us() - atomic_load(&guard->started_us);
     taken = take(guard, seq);
     if (taken == 0)
         return;
+    /* Only now: the signal ends a system call that C code waits in, and the request might end with it. */
+    age = fpm_now_us() - atomic_load(&guard->started_us);
+    ask_for_trace('T', seq);
     if (taken > 0)
         after = let_go(guard, PAGE_504);
     else
