@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -94,9 +95,13 @@ def test_a_retiring_worker_accepts_nothing_more(pool):
     assert first.wait() == 0
 
 
+def has_served(pool, oldest, before: int) -> bool:
+    return bool(pool.all[-1].slot().counters.requests) or oldest.slot().counters.requests > before
+
+
 def test_while_the_handoff_socket_is_full_the_retiring_worker_serves_on(pool):
     first = pool.start()
-    give, take = pool.handoff
+    give, _ = pool.handoff
     give.setblocking(False)
     ours, theirs = socket.socketpair()
     # Once a worker is there it takes them all; they are as good as closed.
@@ -161,7 +166,7 @@ def test_no_request_and_no_connection_is_lost_while_workers_retire(tcp):
         for _ in range(8):
             oldest = next(worker for worker in pool.all if worker.process.poll() is None)
             before = oldest.slot().counters.requests
-            eventually(lambda: pool.all[-1].slot().counters.requests or oldest.slot().counters.requests > before)
+            eventually(partial(has_served, pool, oldest, before))
             pool.start()
             retire(oldest)
         done.set()
