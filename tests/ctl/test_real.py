@@ -52,7 +52,9 @@ def slow(server: Server, site: Path, place: Path) -> Iterator[None]:
     """A request is running."""
     with Wire(server.socket) as wire:
         wire.send(wire.request(f"{site}/slow.py?until={place}/go"))
-        eventually(lambda: control.ask(f"{server.socket}.ctl", {"do": "requests"}), "the worker tells what it does", within=20)
+        eventually(
+            lambda: control.ask(f"{server.socket}.ctl", {"do": "requests"}), "the worker tells what it does", within=20
+        )
         yield
         (place / "go").touch()
         assert wire.answer().body == b"done"

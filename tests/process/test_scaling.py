@@ -26,9 +26,7 @@ pm.max_children = 4
 {more}
 """
 STATIC = CONFIG.format(pm="static", more="")
-DYNAMIC = CONFIG.format(
-    pm="dynamic", more="pm.start_servers = 2\npm.min_spare_servers = 1\npm.max_spare_servers = 2\n"
-)
+DYNAMIC = CONFIG.format(pm="dynamic", more="pm.start_servers = 2\npm.min_spare_servers = 1\npm.max_spare_servers = 2\n")
 ON_DEMAND = CONFIG.format(pm="ondemand", more="pm.process_idle_timeout = 1s\n")
 
 

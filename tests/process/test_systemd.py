@@ -90,9 +90,7 @@ def test_the_watchdog_hears_from_us(pyfpm, systemd):
 
 def test_none_of_it_is_told_to_workers(pyfpm, systemd, place):
     (place / "env.py").write_text("import os\necho(' '.join(os.environ))\n")
-    server = pyfpm(
-        config=CONFIG + "clear_env = no\n", env={"NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "200000"}
-    )
+    server = pyfpm(config=CONFIG + "clear_env = no\n", env={"NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "200000"})
     names = ask(server.socket, f"{place}/env.py").body.decode().split()
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"} & set(names)
 

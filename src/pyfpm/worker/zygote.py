@@ -4,8 +4,8 @@ It is executed afresh, never forked from the master's trio loop, and has no thre
 that a fork of it is a clean start. It becomes the pool's user before it imports anything of the user's. Workers share
 the memory of all that was imported; ``gc.freeze`` keeps the collector from touching, and thus copying, it.
 
-A worker is an orphan from the start (``csrc/orphan.h``), which makes it a child of the master, a subreaper. So the master
-waits for its workers itself, and the zygote has nothing to wait for but orders.
+A worker is an orphan from the start (``csrc/orphan.h``), which makes it a child of the master, a subreaper. So the
+master waits for its workers itself, and the zygote has nothing to wait for but orders.
 
 Control socket (SOCK_SEQPACKET, one message each): the master sends what to run with the descriptors for it, then
 ``fork`` with the names and descriptors that are the new worker's own, or ``logs`` with log files that were opened
