@@ -30,11 +30,14 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def pyfpm() -> Iterator[Callable[..., Server]]:
-    """Starts ``pyfpm`` with the given arguments. It is stopped when the test ends, and must leave nothing behind."""
+    """Starts ``pyfpm`` with the given arguments, or with ``config`` as its file (``Server.of_config``).
+
+    It is stopped when the test ends, and must leave nothing behind.
+    """
     started: list[Server] = []
 
-    def start(*arguments: str, wait: bool = True, **options: Any) -> Server:
-        server = Server(*arguments, **options)
+    def start(*arguments: str, wait: bool = True, config: str | None = None, **options: Any) -> Server:
+        server = Server(*arguments, **options) if config is None else Server.of_config(config, *arguments, **options)
         started.append(server)
         if wait:
             server.wait_until_ready()

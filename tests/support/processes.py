@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from contextlib import suppress
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -104,3 +105,17 @@ def sockets(pid: int) -> set[str]:
             if target.startswith("socket:"):
                 found.add(target)
     return found
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """What each open descriptor leads to, as the kernel names it: a path, ``socket:[INODE]``, ``/memfd:NAME``."""
+    found = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}")
+    return found
+
+
+def kinds_of_descriptors(pid: int) -> Counter[str]:
+    """How many descriptors there are of each kind, whatever their numbers and inodes."""
+    return Counter(re.sub(r"\[?\d+\]?", "", target) for target in descriptors(pid).values())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,14 @@ def public_directory() -> Path:
 
 def command(*arguments: str, python: str = sys.executable) -> list[str]:
     return [python, "-m", "pyfpm", *arguments]
+
+
+class CommandFailed(Exception):
+    """The control socket's answer was no; with the reason."""
+
+
+def configure(directory: Path, text: str) -> None:
+    (directory / "pyfpm.conf").write_text(text.replace("$DIR", str(directory)))
 
 
 def limiter(limits: Mapping[int, int]) -> Callable[[], None]:
@@ -69,13 +79,14 @@ class Server:
         limits: Mapping[int, int] | None = None,
         env: Mapping[str, str] | None = None,
         python: str = sys.executable,
+        directory: Path | None = None,
     ) -> None:
-        self.directory = public_directory()
+        self.directory = directory or public_directory()
         self.socket = str(self.directory / "fpm.sock")
         self._log_path = self.directory / "log"
-        if not {"--socket", "--listen"} & set(arguments):
+        if not {"--socket", "--listen", "-y"} & set(arguments):
             arguments = ("--socket", self.socket, *arguments)
-        if os.geteuid() == 0 and "--user" not in arguments:
+        if os.geteuid() == 0 and not {"--user", "-R", "-y"} & set(arguments):
             arguments = ("-R", *arguments)
         with open(self._log_path, "wb") as log:
             self.process = subprocess.Popen(
@@ -89,6 +100,40 @@ class Server:
                 start_new_session=True,
                 preexec_fn=limiter(limits or {}),
             )
+
+    @classmethod
+    def of_config(cls, text: str, *arguments: str, root: bool = True, **options: Any) -> Server:
+        """One that is started from a configuration file, ``pyfpm.conf`` in its directory.
+
+        Args:
+          text: of the file; ``$DIR`` in it is the directory. A pool www with ``listen = $DIR/fpm.sock`` is found by
+            ``socket`` and ``workers``.
+          root: pools may run as root.
+        """
+        directory = public_directory()
+        configure(directory, text)
+        root_switch = ("-R",) if root and os.geteuid() == 0 else ()
+        return cls(*root_switch, "-F", "-y", f"{directory}/pyfpm.conf", *arguments, directory=directory, **options)
+
+    def configure(self, text: str) -> None:
+        """Another text for the configuration file; it is read at the next reload."""
+        configure(self.directory, text)
+
+    def control(self, do: str, **order: object) -> Any:
+        """What a command over the control socket results in. CommandFailed when the answer is no."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE_S)
+            connection.connect(self.control_socket)
+            connection.sendall(json.dumps({"do": do, **order}).encode() + b"\n")
+            with connection.makefile("rb") as file:
+                answer = json.loads(file.read())
+        if not answer["ok"]:
+            raise CommandFailed(answer["error"])
+        return answer["result"]
+
+    @property
+    def control_socket(self) -> str:
+        return f"{self.directory}/fpm.sock.ctl"
 
     @property
     def pid(self) -> int:
@@ -116,7 +161,10 @@ class Server:
 
     @property
     def workers(self) -> list[int]:
-        return [pid for pid in processes.children(self.pid) if processes.title(pid) == "pyfpm: pool www"]
+        return self.workers_of("www")
+
+    def workers_of(self, pool: str) -> list[int]:
+        return [pid for pid in processes.children(self.pid) if processes.title(pid) == f"pyfpm: pool {pool}"]
 
     @property
     def worker(self) -> int:

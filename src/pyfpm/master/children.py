@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import trio
 
@@ -15,7 +16,8 @@ class Children:
     """Who ended, and how.
 
     We are a subreaper, so any process may turn up here; and a worker may end before we are told that it exists. So all
-    ends are collected in one place, and kept for whoever asks later.
+    ends are collected in one place. That of a process that nobody watches is kept only for as long as somebody expects to
+    hear of a new one: later the number may belong to another.
 
     A process that is stopped (SIGSTOP) would hold its connections for ever, and the whole pool if it is the zygote. So
     it is told to go on; who wants to look at one has a debugger, whose stops do not come here.
@@ -23,8 +25,10 @@ class Children:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._waiting: dict[int, trio.Event] = {}
+        self._watched: dict[int, trio.Event] = {}
         self._ended: dict[int, int] = {}
+        self._unknown: dict[int, int] = {}
+        self._expecting = 0
 
     async def reap(self) -> None:
         """Wait for all that end, for ever."""
@@ -49,27 +53,39 @@ class Children:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
                 continue
-            self._ended[pid] = status
-            event = self._waiting.pop(pid, None)
-            if event is not None:
-                event.set()
-            while len(self._ended) > 1000:
-                # Left behind by workers, and nobody's interest.
-                del self._ended[next(iter(self._ended))]
+            if pid in self._watched:
+                self._ended[pid] = status
+                self._watched[pid].set()
+            elif self._expecting:
+                self._unknown[pid] = status
+
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Around whatever makes a child, up to ``watch``."""
+        self._expecting += 1
+        try:
+            yield
+        finally:
+            self._expecting -= 1
+            if not self._expecting:
+                self._unknown.clear()
+
+    def watch(self, pid: int) -> None:
+        """It is ours; ``wait`` has to follow."""
+        self._watched[pid] = trio.Event()
+        if pid in self._unknown:
+            self._ended[pid] = self._unknown.pop(pid)
+            self._watched[pid].set()
 
     async def wait(self, pid: int) -> int:
-        """The wait status of this process, once it has ended."""
-        if pid not in self._ended:
-            event = self._waiting.setdefault(pid, trio.Event())
-            await event.wait()
+        """The wait status of a process that is watched, once it has ended. To be called once."""
+        await self._watched[pid].wait()
+        del self._watched[pid]
         return self._ended.pop(pid)
 
-    def has_ended(self, pid: int) -> bool:
-        return pid in self._ended
-
     def signal(self, pid: int, number: signal.Signals) -> None:
-        """Send a signal to one that was not waited for yet, so that the number can't be another process's."""
-        if pid not in self._ended:
+        """Send a signal to one that is watched and was not reaped yet, so that the number can't be another process's."""
+        if pid in self._watched and pid not in self._ended:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 

@@ -37,6 +37,7 @@ class Generation:
     Args:
       number: 1 is the first; every reload counts.
       shared: asked anew for each zygote, since log files may have been opened again since.
+      lost: called when the zygote has ended without our order; ``replace`` starts another.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Generation:
         children: Children,
         log: Log,
         nursery: trio.Nursery,
+        lost: Callable[[Generation], None],
     ) -> None:
         self.number = number
         self.config = config
@@ -54,6 +56,7 @@ class Generation:
         self._children = children
         self._log = log
         self._nursery = nursery
+        self._lost = lost
         self._zygote: Zygote | None = None
         self._replacing = trio.Lock()
         self._running = 0
@@ -61,8 +64,8 @@ class Generation:
         self.closed = False
 
     @property
-    def zygote_pid(self) -> int | None:
-        return None if self._zygote is None else self._zygote.pid
+    def zygote(self) -> Zygote | None:
+        return self._zygote
 
     @property
     def has_forked(self) -> bool:
@@ -83,7 +86,9 @@ class Generation:
         )
         output = self._output()
         try:
-            zygote = await Zygote.start(to_json(orders), shared.descriptors, output)
+            with self._children.expecting():
+                zygote = await Zygote.start(to_json(orders), shared.descriptors, output)
+                self._children.watch(zygote.pid)
         finally:
             for fd in output or ():
                 os.close(fd)
@@ -99,6 +104,8 @@ class Generation:
         await zygote.wait(self._children)
         self._running -= 1
         self._over.set()
+        if zygote is self._zygote and not self.closed:
+            self._lost(self)
 
     async def wait_closed(self) -> None:
         """Return when no zygote of this generation is left."""
@@ -131,7 +138,9 @@ class Generation:
             raise ZygoteError("the zygote is gone")
         ends = Ends(self.config.catch_workers_output)
         try:
-            pid = await zygote.fork(ends.theirs)
+            with self._children.expecting():
+                pid = await zygote.fork(ends.theirs)
+                self._children.watch(pid)
         except BaseException:
             ends.close()
             raise

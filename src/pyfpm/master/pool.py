@@ -41,6 +41,12 @@ TOO_SOON_S = 1.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
+# A new worker is ready in milliseconds. One that is not after this long hangs in what the application does around forks.
+READY_S = 30.0
+
+# Retired workers get this long even where process_control_timeout is 0.
+SHORTEST_PATIENCE_S = 1.0
+
 # After a worker's end what it has still said is waited for; whoever it has forked may hold its pipes for long.
 LAST_WORDS_S = 0.5
 
@@ -80,6 +86,7 @@ class Pool:
       config: of this pool.
       may_spawn: how many more workers all pools together may have (process.max).
       crashed: called when a worker has ended as emergency_restart_threshold counts them.
+      patience: how long a worker that was told to retire may take to finish, in seconds (process_control_timeout).
     """
 
     def __init__(
@@ -90,6 +97,7 @@ class Pool:
         log: Log,
         may_spawn: Callable[[], int],
         crashed: Callable[[], None],
+        patience: Callable[[], float],
     ) -> None:
         self.config = config
         self.places = places
@@ -100,6 +108,7 @@ class Pool:
         self._log = log.for_pool(config.pool)
         self._may_spawn = may_spawn
         self._crashed = crashed
+        self._patience = patience
         self._nursery: trio.Nursery | None = None
         self._policy = scaling.policy(config)
         # Idle kept connections of a worker that retires go through here to the others; it outlives them all.
@@ -110,6 +119,10 @@ class Pool:
         self._spawning = 0
         self._generations = 0
         self._stopping = False
+        self._told_to_stop = trio.Event()
+        self._restoring = trio.Lock()
+        self._lost = 0
+        self._told_of_process_max = False
         self._over = trio.Event()
         # Old workers leave and new ones come: the policy would see too many, or too few.
         self._exchanging = False
@@ -149,7 +162,7 @@ class Pool:
         generation = self._next_generation(self.config, self.places, self._log)
         self.generation = generation
         await generation.start()
-        first = scaling.first_workers(self.config)
+        first = self._allowed(scaling.first_workers(self.config))
         for _ in range(first):
             self._spawn()
         self._tasks.start_soon(self._maintain)
@@ -179,7 +192,7 @@ class Pool:
                 named.append(("access_log", places.access_log.fd))
             return Shared(tuple(name for name, _ in named), tuple(fd for _, fd in named))
 
-        return Generation(self._generations, config, shared, self._children, log, self._tasks)
+        return Generation(self._generations, config, shared, self._children, log, self._tasks, self._zygote_lost)
 
     def _spawn(self, news: bool = False) -> None:
         self._spawning += 1
@@ -196,16 +209,38 @@ class Pool:
         except ZygoteError as error:
             if self._stopping or generation is not self.generation:
                 return
-            if not generation.has_forked:
-                self._brake(f"{error} before it started any worker")
-                await trio.sleep_until(self._not_before)
-            if not await generation.replace(error):
-                self._not_before = trio.current_time() + LONGEST_PAUSE_S
+            await self._restore(generation, error)
             return
         finally:
             self._spawning -= 1
             self._wake_up()
         self._welcome(worker, news)
+
+    def _zygote_lost(self, generation: Generation) -> None:
+        self._tasks.start_soon(self._restore, generation, ZygoteError("the zygote is gone"))
+
+    async def _restore(self, generation: Generation, error: ZygoteError) -> None:
+        """Have another zygote in the place of the one that is lost, sooner or later; or stop."""
+        lost = generation.zygote
+
+        def is_missed() -> bool:
+            return generation.zygote is lost and generation is self.generation and not self._stopping
+
+        async with trio.open_nursery() as nursery:
+
+            async def until_stop() -> None:
+                await self._told_to_stop.wait()
+                nursery.cancel_scope.cancel()  # the import may hang
+
+            nursery.start_soon(until_stop)
+            async with self._restoring:
+                if is_missed() and not generation.has_forked:
+                    self._brake(f"{error} before it started any worker")
+                    await trio.sleep_until(self._not_before)
+                while is_missed() and not await generation.replace(error):
+                    self._brake("no worker could be started")
+                    await trio.sleep_until(self._not_before)
+            nursery.cancel_scope.cancel()
 
     def _welcome(self, worker: Worker, news: bool) -> None:
         self._log("NOTICE" if news else "DEBUG", f"child {worker.pid} started")
@@ -228,6 +263,8 @@ class Pool:
         self._ended += worker.look().counters
         self.workers.remove(worker)
         worker.ended.set()
+        if not worker.surplus:
+            self._lost += 1
         self._judge(worker, status)
         self._wake_up()
         with trio.move_on_after(LAST_WORDS_S):
@@ -254,6 +291,8 @@ class Pool:
 
     def _brake(self, what: str) -> None:
         """Nobody new for a while, the longer the more attempts have failed in a row."""
+        if trio.current_time() > self._not_before + LONGEST_PAUSE_S:
+            self._in_a_row = 0  # what there was before is over
         pause = FIRST_PAUSE_S * 2**self._in_a_row
         if pause < LONGEST_PAUSE_S:
             self._in_a_row += 1  # no further: a power that is let grow for hours is too large for a float
@@ -265,8 +304,19 @@ class Pool:
 
     def _retire(self, worker: Worker) -> None:
         """Let it finish what it has begun; its idle connections go to the others."""
-        worker.retiring = True
         self._children.signal(worker.pid, signal.SIGQUIT)
+        if not worker.retiring:
+            worker.retiring = True
+            self._tasks.start_soon(self._wait_for_retired, worker)
+
+    async def _wait_for_retired(self, worker: Worker) -> None:
+        patience_s = max(self._patience(), SHORTEST_PATIENCE_S)
+        with trio.move_on_after(patience_s):
+            await worker.ended.wait()
+            return
+        if not self._stopping:
+            self._log("WARNING", f"child {worker.pid} has not finished within {patience_s:.0f} seconds, it is killed")
+            self._children.signal(worker.pid, signal.SIGKILL)
 
     # -- their number --------------------------------------------------------------------------------------------------
 
@@ -316,7 +366,9 @@ class Pool:
             now = trio.current_time()
             if now >= self._not_before and not self._exchanging:
                 census = self._census()
-                if self._queued:
+                if (replacements := self._replacements(census)) > 0:
+                    self._apply(Decision(spawn=replacements), census)
+                elif self._queued:
                     self._queued = False
                     self._apply(self._policy.queued(census), census)
                 elif now >= self._next_tick or self._is_short(census):
@@ -334,19 +386,37 @@ class Pool:
     def _is_short(self, census: Census) -> bool:
         return self.config.pm == "static" and census.total < self.max_children
 
-    def _apply(self, decision: Decision, census: Census) -> None:
-        if decision.reached:
-            self._max_children_reached += 1
-        if decision.warning:
-            self._log("WARNING", decision.warning)
-        spawn = min(decision.spawn, max(0, self._may_spawn()))
-        if spawn < decision.spawn:
+    def _replacements(self, census: Census) -> int:
+        """Workers that have ended by themselves, and others take their place at once; ``static`` counts by itself, and
+        ``ondemand`` waits for somebody to come."""
+        lost, self._lost = self._lost, 0
+        return min(lost, self.max_children - census.total) if self.config.pm == "dynamic" else 0
+
+    def _allowed(self, wanted: int) -> int:
+        """So many more workers process.max lets us have."""
+        allowed = max(0, min(wanted, self._may_spawn()))
+        if allowed == wanted:
+            self._told_of_process_max = False
+        elif not self._told_of_process_max:
+            self._told_of_process_max = True
             self._log(
                 "WARNING",
                 "The maximum number of processes has been reached. Please review your configuration and consider"
                 " raising 'process.max'",
             )
-        for _ in range(spawn):
+        return allowed
+
+    @property
+    def size(self) -> int:
+        """Workers that there are, and that are about to be."""
+        return len(self.workers) + self._spawning
+
+    def _apply(self, decision: Decision, census: Census) -> None:
+        if decision.reached:
+            self._max_children_reached += 1
+        if decision.warning:
+            self._log("WARNING", decision.warning)
+        for _ in range(self._allowed(decision.spawn) if decision.spawn else 0):
             self._spawn(news=self.config.pm == "static")
         if decision.retire:
             # Who has been there the longest goes, an idle one if there is one.
@@ -400,6 +470,10 @@ class Pool:
         if kind == b"r":
             if self._stopping:
                 self._children.signal(worker.pid, signal.SIGTERM)  # it could not hear us before
+            elif worker.retiring:
+                self._children.signal(worker.pid, signal.SIGQUIT)  # likewise
+            # Whoever waited for it while it started may need more than one.
+            self._queued = self._queued or self.config.pm == "ondemand"
             self._wake_up()
         elif kind == b"q":
             self._queued = True
@@ -517,7 +591,7 @@ class Pool:
             raise ReloadError(str(error)) from None
         worker.on_trial = True
         self._welcome(worker, news=False)
-        await worker.ready.wait()
+        await self._wait_until_ready(worker)
         if not worker.is_ready:
             generation.close()
             await worker.ended.wait()
@@ -533,6 +607,9 @@ class Pool:
     async def commit(self, prepared: Prepared) -> None:
         """Exchange all workers for those of the new generation, one after the other. Returns once the old ones have
         been told to finish."""
+        if self._stopping:
+            self.abandon(prepared)
+            return
         old, self.generation = self.generation, prepared.generation
         self.config = config = prepared.generation.config
         self.places = prepared.places
@@ -568,6 +645,15 @@ class Pool:
         except (ForkError, ZygoteError):
             return  # maintenance will find that there are too few, and say why
         self._welcome(worker, news=False)
+        await self._wait_until_ready(worker)
+
+    async def _wait_until_ready(self, worker: Worker) -> None:
+        """Or until it has ended."""
+        with trio.move_on_after(READY_S):
+            await worker.ready.wait()
+            return
+        self._log("WARNING", f"child {worker.pid} is not ready after {READY_S:.0f} seconds, it is killed")
+        self._children.signal(worker.pid, signal.SIGKILL)
         await worker.ready.wait()
 
     # -- the end -------------------------------------------------------------------------------------------------------
@@ -575,6 +661,7 @@ class Pool:
     async def stop(self) -> None:
         """Ask all workers to finish what they have begun; return when they have."""
         self._stopping = True
+        self._told_to_stop.set()
         self._wake_up()
         if self.generation is None:
             return
@@ -589,6 +676,7 @@ class Pool:
     def kill(self, expected: bool = False) -> None:
         """End at once what ``stop`` did not end in its time; expected: nobody has waited for it."""
         self._stopping = True
+        self._told_to_stop.set()
         if self.generation is not None:
             self.generation.kill()
         for worker in self.workers:

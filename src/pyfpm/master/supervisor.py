@@ -291,7 +291,10 @@ class Master:
         self._tasks.start_soon(self._watchdog)
 
     def _new_pool(self, config: PoolConfig, places: Places, log: Log) -> Pool:
-        return Pool(config, places, self._children, log, self._may_spawn, self._crashed)
+        return Pool(config, places, self._children, log, self._may_spawn, self._crashed, self._patience)
+
+    def _patience(self) -> float:
+        return self.config.main.process_control_timeout_s
 
     async def _start_pool(self, pool: Pool) -> None:
         config = pool.config
@@ -323,7 +326,7 @@ class Master:
 
     def _may_spawn(self) -> int:
         most = self.config.main.process_max
-        return most - sum(len(pool.workers) for pool in self.pools.values()) if most else sys.maxsize
+        return most - sum(pool.size for pool in self.pools.values()) if most else sys.maxsize
 
     # -- orders --------------------------------------------------------------------------------------------------------
 
@@ -445,6 +448,8 @@ class Master:
                         added[name] = self._new_pool(wanted[name], places[name], log)
                         await self._tasks.start(added[name].hold)
                         nursery.start_soon(self._start_pool, added[name])
+            if self.state is not State.RELOADING:
+                raise ReloadError(f"the server is {self.state.value}")
         except (*NOT_THIS_TIME, ExceptionGroup) as error:
             reason = _text_of(_only(error, NOT_THIS_TIME))
             await self._undo(prepared, added, *had)
@@ -490,6 +495,8 @@ class Master:
             self.config = config
             self._switch_log(config.main, log)
             self._close_unused()
+        if self.state is not State.RELOADING:
+            return  # told to stop meanwhile
         self._serve_pages()
         for (_, _, address), listener in self._sockets.items():
             self.log("NOTICE", f'using inherited socket fd={listener.socket.fileno()}, "{address}"')
