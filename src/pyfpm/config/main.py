@@ -58,9 +58,9 @@ class MainConfig:
         "process_control_timeout",
         values.seconds,
         30.0,
-        "How long requests may take to finish when pyfpm stops or reloads.",
+        "How long requests may take to finish when pyfpm stops.",
         example="60s",
-        differs="php-fpm has 0, which cuts requests off.",
+        differs="php-fpm has 0, which cuts requests off. In a reload retire_timeout counts.",
     )
     process_max: int = directive("process.max", values.count, 0, "Most workers of all pools; 0 for no limit.")
     process_priority: int | None = directive(
@@ -115,6 +115,15 @@ class MainConfig:
         "graceful",
         "What SIGTERM does: finish what runs, or end at once as php-fpm does.",
         example="fast",
+        differs="new",
+    )
+    # Longer than any upload or download that is still one. Nobody waits for it: others have taken the worker's place.
+    retire_timeout_s: float = directive(
+        "retire_timeout",
+        values.positive_seconds,
+        3600.0,
+        "How long a worker that was replaced (reload, limits, one too many) may take to finish its requests.",
+        example="5m",
         differs="new",
     )
     control_socket: str | None = directive(

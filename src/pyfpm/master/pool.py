@@ -41,11 +41,8 @@ TOO_SOON_S = 1.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
-# A new worker is ready in milliseconds. One that is not after this long hangs in what the application does around forks.
+# A new worker is ready in milliseconds. One that is not after this long hangs in what the application does at a fork.
 READY_S = 30.0
-
-# Retired workers get this long even where process_control_timeout is 0.
-SHORTEST_PATIENCE_S = 1.0
 
 # After a worker's end what it has still said is waited for; whoever it has forked may hold its pipes for long.
 LAST_WORDS_S = 0.5
@@ -86,7 +83,7 @@ class Pool:
       config: of this pool.
       may_spawn: how many more workers all pools together may have (process.max).
       crashed: called when a worker has ended as emergency_restart_threshold counts them.
-      patience: how long a worker that was told to retire may take to finish, in seconds (process_control_timeout).
+      patience: how long a worker that was told to retire may take to finish, in seconds (retire_timeout).
     """
 
     def __init__(
@@ -310,7 +307,7 @@ class Pool:
             self._tasks.start_soon(self._wait_for_retired, worker)
 
     async def _wait_for_retired(self, worker: Worker) -> None:
-        patience_s = max(self._patience(), SHORTEST_PATIENCE_S)
+        patience_s = self._patience()
         with trio.move_on_after(patience_s):
             await worker.ended.wait()
             return

@@ -294,7 +294,7 @@ class Master:
         return Pool(config, places, self._children, log, self._may_spawn, self._crashed, self._patience)
 
     def _patience(self) -> float:
-        return self.config.main.process_control_timeout_s
+        return self.config.main.retire_timeout_s
 
     async def _start_pool(self, pool: Pool) -> None:
         config = pool.config
