@@ -16,8 +16,8 @@ class Children:
     """Who ended, and how.
 
     We are a subreaper, so any process may turn up here; and a worker may end before we are told that it exists. So all
-    ends are collected in one place. That of a process that nobody watches is kept only for as long as somebody expects to
-    hear of a new one: later the number may belong to another.
+    ends are collected in one place. That of a process that nobody watches is kept only for as long as somebody expects
+    to hear of a new one: later the number may belong to another.
 
     A process that is stopped (SIGSTOP) would hold its connections for ever, and the whole pool if it is the zygote. So
     it is told to go on; who wants to look at one has a debugger, whose stops do not come here.
@@ -84,7 +84,7 @@ class Children:
         return self._ended.pop(pid)
 
     def signal(self, pid: int, number: signal.Signals) -> None:
-        """Send a signal to one that is watched and was not reaped yet, so that the number can't be another process's."""
+        """Send a signal to one that is watched and not reaped yet, so that the number can't be another process's."""
         if pid in self._watched and pid not in self._ended:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)

@@ -41,7 +41,7 @@ TOO_SOON_S = 1.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
-# A new worker is ready in milliseconds. One that is not after this long hangs in what the application does around forks.
+# A new worker is ready in milliseconds. One that is not after so long hangs in what the application does around forks.
 READY_S = 30.0
 
 # Retired workers get this long even where process_control_timeout is 0.

@@ -20,7 +20,7 @@ from pyfpm.observe.scoreboard import SlotView
 # What a worker says in one message is at most so long; it is somebody else's code that says it.
 LONGEST_MESSAGE = 64 * 1024
 
-# So many messages of one worker a second are heard; the rest waits in its socket, and in the end the worker itself does.
+# So many messages of one worker a second are heard; the rest waits in its socket, and in the end the worker does.
 # An honest one has a few. A status page costs the master a millisecond, a line of the log the disk.
 MOST_MESSAGES_S = 200
 
