@@ -1,4 +1,4 @@
-"""What the master notices by itself: an application that a fork does not go well with, crashes in a row, hanging code."""
+"""What the master notices by itself: an application that no fork goes well with, crashes in a row, hanging code."""
 
 from __future__ import annotations
 
