@@ -89,11 +89,16 @@ def test_all_logs_are_opened_again_and_everybody_writes_to_the_new_ones(daemon, 
     assert "access log file re-opened" in error_log.read_text()
     old = (directory / "error.log.1").read_text()
     (worker,) = [pid for pid in processes.children(daemon) if processes.title(pid) == "pyfpm: pool www"]
-    os.kill(worker, signal.SIGKILL)
-    eventually(lambda: f"child {worker} exited on signal 9" in error_log.read_text(), "told in the new one")
-    for pid in processes.running_session(daemon):
+    everybody = processes.running_session(daemon)
+    assert worker in everybody and len(everybody) == 3
+    for pid in everybody:
         eventually(
             lambda pid=pid: str(directory / "error.log.1") not in processes.descriptors(pid).values(),
             f"{processes.title(pid)} has let go of the old log",
         )
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: f"child {worker} exited on signal 9" in error_log.read_text(), "told in the new one")
+    eventually(lambda: [pid for pid in processes.children(daemon) if processes.title(pid) == "pyfpm: pool www"], "next")
+    for pid in processes.running_session(daemon):
+        assert str(directory / "error.log.1") not in processes.descriptors(pid).values()
     assert (directory / "error.log.1").read_text() == old
