@@ -41,11 +41,7 @@ TOO_SOON_S = 1.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
-<<<<<<< HEAD
 # A new worker is ready in milliseconds. One that is not after this long hangs in what the application does at a fork.
-=======
-# A new worker is ready in milliseconds. One that is not after so long hangs in what the application does around forks.
->>>>>>> d441642be99741e669d2f44f9359df1721127c76
 READY_S = 30.0
 
 # After a worker's end what it has still said is waited for; whoever it has forked may hold its pipes for long.
