@@ -12,11 +12,13 @@ import os
 import select
 import socket
 import time
+from array import array
 from collections.abc import Mapping
 from contextlib import suppress
 
 LONGEST_MESSAGE = 64 * 1024
 MOST_DESCRIPTORS = 16
+_ROOM = socket.CMSG_SPACE(MOST_DESCRIPTORS * array("i").itemsize)
 
 # How long a status page may take, in seconds. The master has nothing to do that takes longer than some milliseconds.
 STATUS_DEADLINE_S = 2.0
@@ -52,13 +54,16 @@ class Control:
         """Do what the master has said so far. False: it is gone."""
         while True:
             try:
-                message, fds, _, _ = socket.recv_fds(
-                    self._socket, LONGEST_MESSAGE, MOST_DESCRIPTORS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-                )
+                # Not recv_fds: Python 3.11's forgets its flags, and waits.
+                message, ancillary, _, _ = self._socket.recvmsg(LONGEST_MESSAGE, _ROOM, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return True
             except ConnectionError:
                 return False
+            fds = array("i")
+            for level, kind, data in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
             try:
                 if not message:
                     return False
@@ -67,7 +72,7 @@ class Control:
                 for fd in fds:
                     os.close(fd)
 
-    def _handle(self, letter: bytes, payload: bytes, fds: list[int]) -> None:
+    def _handle(self, letter: bytes, payload: bytes, fds: array[int]) -> None:
         if letter == b"S" and self._late:
             self._late -= 1
         elif letter == b"S" and fds:
