@@ -65,9 +65,9 @@ DEEDS: dict[str, Callable[[], Any]] = {
     "abort": os.abort,
     "child-segv": crash_in_a_child,
     "thread-segv": crash_in_a_thread,
-    "allocate": lambda: KEPT.append(bytearray(64 << 20)),
+    "allocate": lambda: KEPT.append(b"x" * (200 << 20)),
 }
-KEPT: list[bytearray] = []
+KEPT: list[bytes] = []
 SEEN: list[str] = []
 
 

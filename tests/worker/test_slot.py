@@ -47,7 +47,7 @@ def test_a_request_that_runs_is_shown(pool, worker):
     view = worker.slot()
     assert view.stage.name == "IDLE" and view.uri == "/shown"
     assert 600_000 <= view.duration_us < 5_000_000
-    assert sum(view.counters.service.counts) == 1
+    assert view.counters.service.count == 1
 
 
 def test_texts_are_cut_to_the_room_there_is(pool, worker):
@@ -55,7 +55,7 @@ def test_texts_are_cut_to_the_room_there_is(pool, worker):
     ended(worker)
     view = worker.slot()
     assert view.query == "q" * 512 and view.method == "M" * 16
-    assert view.uri.startswith("/") and len(view.uri) > 1000
+    assert view.uri.startswith("/") and len(view.uri) > 500
 
 
 def test_the_path_stands_in_for_a_uri_that_is_not_sent(pool, worker):
@@ -110,7 +110,7 @@ def test_the_wait_is_counted_if_the_web_server_says_when_it_began(pool, worker, 
     ask(pool.address, REQUEST_MSEC=f"{time.time() - ago:.3f}")
     ended(worker)
     wait = worker.slot().counters.wait
-    assert sum(wait.counts) == counted
+    assert wait.count == counted
     assert int(wait.sum_us / 1e6) == (int(ago) if counted else 0)
 
 
@@ -118,7 +118,7 @@ def test_the_wait_is_counted_if_the_web_server_says_when_it_began(pool, worker, 
 def test_a_time_that_is_none_is_ignored(pool, worker, text):
     ask(pool.address, REQUEST_MSEC=text, HTTP_X_REQUEST_START=f"t={time.time()}")
     ended(worker)
-    assert sum(worker.slot().counters.wait.counts) == 0
+    assert worker.slot().counters.wait.count == 0
 
 
 def test_processor_time_of_long_requests(pool, worker):

@@ -73,6 +73,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int accept4(int fd, sockaddr *address, socklen_t *length, int flags)
     Py_ssize_t c_recv "recv"(int fd, void *buf, size_t len, int flags)
     enum:
+        MSG_DONTWAIT
         SOCK_NONBLOCK
         SOCK_CLOEXEC
         AF_INET
@@ -548,7 +549,7 @@ cdef class Reactor:
             return 0
         self._clean[connection.fd] = FPM_NOT_CLEAN
         while True:
-            n = c_recv(connection.fd, self._buf, READ, 0)
+            n = c_recv(connection.fd, self._buf, READ, MSG_DONTWAIT)
             if n > 0:
                 return connection.receive(self._buf, n)
             if n == 0:
