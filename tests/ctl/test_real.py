@@ -98,7 +98,7 @@ def test_requests_and_trace(ctl: Ctl, path: str, site: Path) -> None:
     age, pid, pool, method, uri, script = lines[1].split()
     assert re.fullmatch(r"\d+\.\d+s", age)
     assert (pool, method, script) == ("www", "GET", f"{site}/slow.py")
-    assert uri.startswith("/slow.py?until=")
+    assert "?until=" in uri
     assert uri.count("?") == 1
     done = ctl("trace", pid, "--control", path)
     assert done.status == 0
