@@ -219,6 +219,7 @@ class Pool:
     async def _restore(self, generation: Generation, error: ZygoteError) -> None:
         """Have another zygote in the place of the one that is lost, sooner or later; or stop."""
         lost = generation.zygote
+        too_soon = not generation.has_got_somewhere(TOO_SOON_S)
 
         def is_missed() -> bool:
             return generation.zygote is lost and generation is self.generation and not self._stopping
@@ -231,7 +232,7 @@ class Pool:
 
             nursery.start_soon(until_stop)
             async with self._restoring:
-                if is_missed() and not generation.has_forked:
+                if is_missed() and too_soon:
                     self._brake(f"{error} before it started any worker")
                     await trio.sleep_until(self._not_before)
                 while is_missed() and not await generation.replace(error):
