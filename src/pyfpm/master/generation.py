@@ -67,9 +67,10 @@ class Generation:
     def zygote(self) -> Zygote | None:
         return self._zygote
 
-    @property
-    def has_forked(self) -> bool:
-        return self._zygote is not None and self._zygote.has_forked
+    def has_got_somewhere(self, after_s: float) -> bool:
+        """The zygote has started a worker, or was there for this long without being asked to."""
+        zygote = self._zygote
+        return zygote is not None and (zygote.has_forked or trio.current_time() - zygote.started > after_s)
 
     async def start(self) -> None:
         """Load the application.

@@ -127,6 +127,7 @@ class Pool:
         self._queued = False
         self._in_a_row = 0
         self._not_before = 0.0
+        self._braked = 0.0
         self._next_tick = 0.0
         self._ended = Counters()
         self._started_unix = time.time()
@@ -219,6 +220,7 @@ class Pool:
     async def _restore(self, generation: Generation, error: ZygoteError) -> None:
         """Have another zygote in the place of the one that is lost, sooner or later; or stop."""
         lost = generation.zygote
+        too_soon = not generation.has_got_somewhere(TOO_SOON_S)
 
         def is_missed() -> bool:
             return generation.zygote is lost and generation is self.generation and not self._stopping
@@ -231,7 +233,7 @@ class Pool:
 
             nursery.start_soon(until_stop)
             async with self._restoring:
-                if is_missed() and not generation.has_forked:
+                if is_missed() and too_soon:
                     self._brake(f"{error} before it started any worker")
                     await trio.sleep_until(self._not_before)
                 while is_missed() and not await generation.replace(error):
@@ -278,7 +280,12 @@ class Pool:
         if got_somewhere or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
             self._in_a_row = 0
         elif not self._stopping:
+            if any(other.started > self._braked and self._is_well(other) for other in self._serving()):
+                self._in_a_row = 0  # whoever came after the last failure is alive and well
             self._brake("a worker ended as soon as it had started")
+
+    def _is_well(self, worker: Worker) -> bool:
+        return worker.is_ready and (worker.age_s > TOO_SOON_S or worker.look().counters.accepted > 0)
 
     def _tell_end(self, worker: Worker, status: int) -> None:
         level, how = describe_end(status)
@@ -296,7 +303,8 @@ class Pool:
         pause = min(pause, LONGEST_PAUSE_S)
         if trio.current_time() < self._not_before:
             return  # several at once are one failure
-        self._not_before = trio.current_time() + pause
+        self._braked = trio.current_time()
+        self._not_before = self._braked + pause
         self._log("WARNING", f"{what}, the next one starts in {pause:.1f} seconds")
 
     def _retire(self, worker: Worker) -> None:

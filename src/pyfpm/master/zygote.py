@@ -50,6 +50,7 @@ class Zygote:
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
         self.has_forked = False
+        self.started = trio.current_time()
         # What the application has left behind that a fork does not go well with, a sentence each.
         self.warnings: list[str] = []
         self._control = control
@@ -92,6 +93,7 @@ class Zygote:
             answer = await zygote._hear()
             if not answer.startswith(b"ready"):
                 raise ZygoteError(_text(answer) or "the process that loads the application ended without a word")
+            zygote.started = trio.current_time()
             zygote.warnings = [str(each) for each in json.loads(answer[5:] or b"[]")]
         except OSError as error:
             zygote.kill()
