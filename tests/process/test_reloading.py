@@ -244,7 +244,7 @@ def test_a_request_in_flight_is_finished_by_the_old_generation(pyfpm, place):
 
 def test_an_old_worker_that_does_not_finish_is_killed_in_the_end(pyfpm, place):
     (place / "stuck.py").write_text("open(_GET['mark'], 'w').close()\nwhile True: pass\n")
-    text = CONFIG.replace("app = app:application\n", "").replace("= 20s", "= 1s")
+    text = CONFIG.replace("app = app:application\n", "").replace("[global]\n", "[global]\nretire_timeout = 1s\n")
     server = pyfpm(config=text)
     before = set(server.workers)
     with Wire(server.socket) as wire:

@@ -20,26 +20,18 @@ import trio
 
 from pyfpm.config import PoolConfig
 from pyfpm.master import reports, scaling
+from pyfpm.master.brake import TOO_SOON_S, Brake
 from pyfpm.master.children import Children, describe_end
+from pyfpm.master.figures import Figures
 from pyfpm.master.generation import ForkError, Generation, Shared, ZygoteError
-from pyfpm.master.logs import LogFile
+from pyfpm.master.resources import Places
 from pyfpm.master.scaling import Census, Decision
 from pyfpm.master.worker import CRASHED, SLOW, TERMINATED, Worker
 from pyfpm.observe.log import Log
-from pyfpm.observe.queue import listen_queue
-from pyfpm.observe.scoreboard import Counters
-from pyfpm.observe.status import PoolStatus, answer, collect, ping_answer
-from pyfpm.observe.status import Worker as WorkerStatus
+from pyfpm.observe.status import PoolStatus, answer, ping_answer
 
 # How often a pool's numbers are looked at when nothing happens; php-fpm's FPM_IDLE_SERVER_MAINTENANCE_HEARTBEAT.
 TICK_S = 1.0
-
-# A worker that ends this soon after its start, and has served nobody, did not get anywhere, and the next one may do the
-# same.
-TOO_SOON_S = 1.0
-# How long the place of such a worker stays empty; doubled for each in a row, up to the longest.
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 5.0
 
 # A new worker is ready in milliseconds. One that is not after this long hangs in what the application does at a fork.
 READY_S = 30.0
@@ -55,15 +47,6 @@ SIGDUMP = signal.SIGRTMAX
 
 class ReloadError(Exception):
     """The new generation cannot serve, and the old one goes on. The message is the reason, maybe with a traceback."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a pool listens and writes. All of it stays its owner's, who closes it."""
-
-    listeners: tuple[socket.socket, ...]
-    access_log: LogFile | None = None
-    slowlog: LogFile | None = None
 
 
 @dataclass(frozen=True)
@@ -125,16 +108,9 @@ class Pool:
         self._exchanging = False
         self._wake = trio.Event()
         self._queued = False
-        self._in_a_row = 0
-        self._not_before = 0.0
-        self._braked = 0.0
         self._next_tick = 0.0
-        self._ended = Counters()
-        self._started_unix = time.time()
-        self._max_active = 0
-        self._max_queue = 0
-        self._max_children_reached = 0
-        self._queue_since: float | None = None
+        self._brake = Brake(self._tell)
+        self._figures = Figures()
 
     @property
     def name(self) -> str:
@@ -178,6 +154,10 @@ class Pool:
         assert self._nursery is not None  # hold() runs
         return self._nursery
 
+    def _tell(self, level: str, message: str) -> None:
+        """Where the log is now: a reload may bring another."""
+        self._log(level, message)
+
     # -- workers come and go -------------------------------------------------------------------------------------------
 
     def _next_generation(self, config: PoolConfig, places: Places, log: Log) -> Generation:
@@ -202,7 +182,7 @@ class Pool:
         try:
             worker = await generation.fork()
         except ForkError as error:
-            self._brake(f"no worker could be started ({error})")
+            self._brake.failed(f"no worker could be started ({error})")
             return
         except ZygoteError as error:
             if self._stopping or generation is not self.generation:
@@ -234,11 +214,11 @@ class Pool:
             nursery.start_soon(until_stop)
             async with self._restoring:
                 if is_missed() and too_soon:
-                    self._brake(f"{error} before it started any worker")
-                    await trio.sleep_until(self._not_before)
+                    self._brake.failed(f"{error} before it started any worker")
+                    await trio.sleep_until(self._brake.not_before)
                 while is_missed() and not await generation.replace(error):
-                    self._brake("no worker could be started")
-                    await trio.sleep_until(self._not_before)
+                    self._brake.failed("no worker could be started")
+                    await trio.sleep_until(self._brake.not_before)
             nursery.cancel_scope.cancel()
 
     def _welcome(self, worker: Worker, news: bool) -> None:
@@ -259,7 +239,7 @@ class Pool:
 
         self._tasks.start_soon(listen)
         status = await self._children.wait(worker.pid)
-        self._ended += worker.look().counters
+        self._figures.saw_end(worker)
         self.workers.remove(worker)
         worker.ended.set()
         if not worker.surplus:
@@ -278,11 +258,11 @@ class Pool:
         served = worker.seen.counters.accepted > 0
         got_somewhere = worker.has_served or served or worker.age_s > TOO_SOON_S or worker.retiring
         if got_somewhere or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
-            self._in_a_row = 0
+            self._brake.succeeded()
         elif not self._stopping:
-            if any(other.started > self._braked and self._is_well(other) for other in self._serving()):
-                self._in_a_row = 0  # whoever came after the last failure is alive and well
-            self._brake("a worker ended as soon as it had started")
+            if any(other.started > self._brake.last_failure and self._is_well(other) for other in self._serving()):
+                self._brake.succeeded()  # whoever came after the last failure is alive and well
+            self._brake.failed("a worker ended as soon as it had started")
 
     def _is_well(self, worker: Worker) -> bool:
         return worker.is_ready and (worker.age_s > TOO_SOON_S or worker.look().counters.accepted > 0)
@@ -292,20 +272,6 @@ class Pool:
         if (level == "NOTICE" and worker.surplus) or self._stopping:
             level = "DEBUG"  # as was to be expected
         self._log(level, f"child {worker.pid} {how} after {worker.age_s:.6f} seconds from start")
-
-    def _brake(self, what: str) -> None:
-        """Nobody new for a while, the longer the more attempts have failed in a row."""
-        if trio.current_time() > self._not_before + LONGEST_PAUSE_S:
-            self._in_a_row = 0  # what there was before is over
-        pause = FIRST_PAUSE_S * 2**self._in_a_row
-        if pause < LONGEST_PAUSE_S:
-            self._in_a_row += 1  # no further: a power that is let grow for hours is too large for a float
-        pause = min(pause, LONGEST_PAUSE_S)
-        if trio.current_time() < self._not_before:
-            return  # several at once are one failure
-        self._braked = trio.current_time()
-        self._not_before = self._braked + pause
-        self._log("WARNING", f"{what}, the next one starts in {pause:.1f} seconds")
 
     def _retire(self, worker: Worker) -> None:
         """Let it finish what it has begun; its idle connections go to the others."""
@@ -350,26 +316,15 @@ class Pool:
                 idle += 1
                 since = view.started_us + view.duration_us
                 longest_idle_s = max(longest_idle_s, min((now_us - since) / 1e6, worker.age_s))
-        self._max_active = max(self._max_active, active)
-        waiting, _ = self._queue()
+        self._figures.saw_active(active)
+        waiting, _ = self._figures.queue(self.places.listeners)
         return Census(idle, active, starting + self._spawning, waiting, longest_idle_s)
-
-    def _queue(self) -> tuple[int, int]:
-        """Connections that wait in the listen queues, and how many could."""
-        figures = [listen_queue(listener) for listener in self.places.listeners]
-        waiting, backlog = sum(each[0] for each in figures), sum(each[1] for each in figures)
-        self._max_queue = max(self._max_queue, waiting)
-        if not waiting:
-            self._queue_since = None
-        elif self._queue_since is None:
-            self._queue_since = trio.current_time()
-        return waiting, backlog
 
     async def _maintain(self) -> None:
         """The one place that changes the number of workers."""
         while not self._stopping:
             now = trio.current_time()
-            if now >= self._not_before and not self._exchanging:
+            if now >= self._brake.not_before and not self._exchanging:
                 census = self._census()
                 if (replacements := self._replacements(census)) > 0:
                     self._apply(Decision(spawn=replacements), census)
@@ -384,7 +339,9 @@ class Pool:
                 self._next_tick = now + TICK_S
                 self._census()  # for the figures
             wake = self._wake
-            deadline = self._next_tick if now >= self._not_before else min(self._next_tick, self._not_before)
+            deadline = (
+                self._next_tick if now >= self._brake.not_before else min(self._next_tick, self._brake.not_before)
+            )
             with trio.move_on_at(deadline):
                 await wake.wait()
 
@@ -418,7 +375,7 @@ class Pool:
 
     def _apply(self, decision: Decision, census: Census) -> None:
         if decision.reached:
-            self._max_children_reached += 1
+            self._figures.max_children_reached += 1
         if decision.warning:
             self._log("WARNING", decision.warning)
         for _ in range(self._allowed(decision.spawn) if decision.spawn else 0):
@@ -452,10 +409,10 @@ class Pool:
                 nursery.start_soon(until_changed)
             if self._serving() or self._spawning:
                 continue
-            if trio.current_time() < self._not_before:
-                await trio.sleep_until(self._not_before)
+            if self._brake.is_on:
+                await trio.sleep_until(self._brake.not_before)
             if self.config.pm == "ondemand" and not self._exchanging and not self._stopping:
-                waiting, _ = self._queue()
+                waiting, _ = self._figures.queue(self.places.listeners)
                 decision = self._policy.queued(Census(0, 0, 0, max(1, waiting)))
                 self._apply(decision, Census(0, 0, 0))
             if not self._spawning:
@@ -513,27 +470,7 @@ class Pool:
 
     def status(self) -> PoolStatus:
         """What the status page shows, as of now."""
-        waiting, backlog = self._queue()
-        for worker in self.workers:
-            worker.look()
-        return collect(
-            pool=self.name,
-            process_manager=self.config.pm,
-            max_children=self.max_children,
-            started=self._started_unix,
-            now=time.time(),
-            workers=[
-                WorkerStatus(worker.pid, worker.started_unix, worker.generation, worker.seen, worker.memory())
-                for worker in self.workers
-            ],
-            ended=self._ended,
-            listen_queue=waiting,
-            max_listen_queue=self._max_queue,
-            listen_queue_len=backlog,
-            oldest_waiting_s=0.0 if self._queue_since is None else trio.current_time() - self._queue_since,
-            max_active_processes=self._max_active,
-            max_children_reached=self._max_children_reached,
-        )
+        return self._figures.status(self.config, self.max_children, self.workers, self.places.listeners)
 
     def page(self, path: str, query: str, method: str) -> bytes | None:
         """The answer to a request of pm.status_path or ping.path; None for any other path."""
@@ -621,7 +558,7 @@ class Pool:
         self._log = prepared.log.for_pool(config.pool)
         self.max_children = config.pm_max_children
         self._policy = scaling.policy(config)
-        self._not_before, self._in_a_row = 0.0, 0
+        self._brake.release()
         if old is not None:
             old.close()
         self._exchanging = True

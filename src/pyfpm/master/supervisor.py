@@ -8,10 +8,10 @@ workers go. If one of it fails, what was made for it is undone and the old gener
 from __future__ import annotations
 
 import enum
+import functools
 import os
 import resource
 import signal
-import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
@@ -20,15 +20,16 @@ from contextlib import suppress
 import trio
 
 from pyfpm.config import Config, ConfigError, MainConfig, PoolConfig, StartOptions
-from pyfpm.master import listeners, status_listener, systemd
+from pyfpm.master import status_listener, systemd
 from pyfpm.master.children import Children
 from pyfpm.master.commands import commands
 from pyfpm.master.control import ControlSocket
 from pyfpm.master.daemon import Launch, PidFile, daemonize, let_go_of_terminal
 from pyfpm.master.generation import ZygoteError
-from pyfpm.master.listeners import Listener, ListenError
+from pyfpm.master.listeners import ListenError
 from pyfpm.master.logs import LogFile
-from pyfpm.master.pool import Places, Pool, Prepared, ReloadError
+from pyfpm.master.pool import Pool, Prepared, ReloadError
+from pyfpm.master.resources import FileError, Held, Places, Resources
 from pyfpm.observe.log import Log, LogSettings
 from pyfpm.observe.title import set_title
 from pyfpm.worker._process import adopt_orphans
@@ -62,7 +63,7 @@ class StartError(Exception):
 
 
 # What may go wrong in a reload without being a bug.
-NOT_THIS_TIME = (ReloadError, StartError, ListenError, OSError, LookupError)
+NOT_THIS_TIME = (ReloadError, StartError, ListenError, FileError, OSError, LookupError)
 
 
 def run(config: Config, options: StartOptions) -> int:
@@ -132,10 +133,8 @@ class Master:
         self._launch = launch
         self._children = Children(log)
         self._notify = systemd.Notifier()
-        self._offered = systemd.inherited()
-        # By (pool, purpose, address or path).
-        self._sockets: dict[tuple[str, str, str], Listener] = {}
-        self._files: dict[tuple[str, str, str], LogFile] = {}
+        # With a file, php-fpm's users know where it listens, and their log parsers do not know that line.
+        self._resources = Resources(systemd.inherited(), log, quiet=config.path is not None)
         self._pid_file: PidFile | None = None
         self._control: ControlSocket | None = None
         self._reloading = trio.Lock()
@@ -156,76 +155,19 @@ class Master:
             self.log(level, message)
         try:
             for pool in self.config.pools:
-                self._open_places(pool)
+                self._resources.open(pool)
             if main.pid:
                 self._pid_file = PidFile(main.pid)
             if self.config.control_socket is not None:
                 self._control = ControlSocket(self.config.control_socket, commands(self), self.log)
-        except ListenError as error:
+        except (ListenError, FileError) as error:
             raise StartError(str(error)) from None
         except (OSError, LookupError) as error:
             raise StartError(_text_of(error)) from None
-        for unused in self._offered:
-            self.log("WARNING", f"the inherited socket {unused.getsockname()!r} is no pool's, it is closed")
-            unused.close()
-        self._offered = []
-
-    def _open_places(self, pool: PoolConfig) -> Places:
-        log = self.log.for_pool(pool.pool)
-        own = [self._listen(pool, "listen", address, log) for address in pool.listen]
-        if pool.pm_status_listen is not None:
-            self._listen(pool, "pm.status_listen", pool.pm_status_listen, log)
-        return Places(
-            tuple(listener.socket for listener in own),
-            self._open_file(pool, "access.log", pool.access_log),
-            self._open_file(pool, "slowlog", pool.slowlog if pool.request_slowlog_timeout_s else None),
-        )
-
-    def _listen(self, pool: PoolConfig, purpose: str, address: str, log: Log) -> Listener:
-        key = (pool.pool, purpose, address)
-        found = self._sockets.get(key)
-        if found is not None:
-            found.apply(pool)
-            return found
-        found = listeners.adopt(address, self._offered)
-        if found is not None:
-            self.log("NOTICE", f'using inherited socket fd={found.socket.fileno()}, "{address}"')
-        else:
-            found = listeners.listen(address, pool, self.log)
-        self._sockets[key] = found
-        # With a file, php-fpm's users know where; and their log parsers do not know this line.
-        _say_listening(found.socket, log, "DEBUG" if self.config.path else "NOTICE", pool)
-        return found
-
-    def _open_file(self, pool: PoolConfig, purpose: str, path: str | None) -> LogFile | None:
-        if path is None:
-            return None
-        key = (pool.pool, purpose, path)
-        if key not in self._files:
-            try:
-                self._files[key] = LogFile(path)
-            except OSError as error:
-                raise StartError(f"[pool {pool.pool}] failed to open {purpose} ({path}): {error.strerror}") from None
-        return self._files[key]
-
-    def _close_unused(self) -> None:
-        """Close what no pool of the present configuration has to do with."""
-        used_sockets, used_files = set(), set()
-        for pool in self.config.pools:
-            used_sockets |= {(pool.pool, "listen", address) for address in pool.listen}
-            used_sockets.add((pool.pool, "pm.status_listen", pool.pm_status_listen or ""))
-            used_files |= {(pool.pool, "access.log", pool.access_log), (pool.pool, "slowlog", pool.slowlog)}
-        for key in self._sockets.keys() - used_sockets:
-            self._sockets.pop(key).close()
-        for key in [key for key in self._files if key not in used_files]:
-            self._files.pop(key).close()
+        self._resources.refuse_strangers()
 
     def close(self) -> None:
-        for listener in self._sockets.values():
-            listener.hide()
-            listener.socket.close()
-        for file in self._files.values():
-            file.close()
+        self._resources.close()
         if self._control is not None:
             self._control.close()
         if self._pid_file is not None:
@@ -270,7 +212,7 @@ class Master:
         try:
             async with trio.open_nursery() as nursery:
                 for config in self.config.pools:
-                    pool = self._new_pool(config, self._open_places(config), self.log)
+                    pool = self._new_pool(config, self._resources.open(config), self.log)
                     self.pools[config.pool] = pool
                     await self._tasks.start(pool.hold)
                     nursery.start_soon(self._start_pool, pool)
@@ -313,10 +255,15 @@ class Master:
 
     def _serve_pages(self) -> None:
         """Status and ping, where they have an address of their own."""
-        for (name, purpose, _), listener in self._sockets.items():
-            if purpose == "pm.status_listen" and not listener.is_served:
+        for name, pool in self.pools.items():
+            address = pool.config.pm_status_listen
+            if address is not None and not (listener := self._resources.listener(address)).is_served:
                 listener.is_served = True
-                self._tasks.start_soon(status_listener.serve, listener.socket, self.pools[name].page)
+                self._tasks.start_soon(status_listener.serve, listener.socket, functools.partial(self._page, name))
+
+    def _page(self, name: str, path: str, query: str, method: str) -> bytes | None:
+        pool = self.pools.get(name)  # it may be another by now, or gone
+        return None if pool is None else pool.page(path, query, method)
 
     def _become(self, state: State) -> bool:
         if state not in MAY_BECOME[self.state]:
@@ -361,9 +308,7 @@ class Master:
 
     async def _stop(self, patience: trio.CancelScope) -> None:
         self._notify(STOPPING=1, STATUS="Stopping")
-        for listener in self._sockets.values():
-            # Nobody new finds us; who is in the queue already is still served.
-            listener.hide()
+        self._resources.hide()
         patience.deadline = trio.current_time() + self.config.main.process_control_timeout_s
         with patience:
             async with trio.open_nursery() as nursery:
@@ -379,10 +324,8 @@ class Master:
 
     def reopen_logs(self) -> None:
         """After a log rotation: the files of those names, for us and for every worker."""
-        files = [
-            ("error log", self._error_log),
-            *[(key[1].replace(".", " "), file) for key, file in self._files.items()],
-        ]
+        files: list[tuple[str, LogFile | None]] = [("error log", self._error_log)]
+        files += [(directive.replace(".", " "), file) for directive, file in self._resources.files()]
         said = set()
         for what, file in files:
             if file is None:
@@ -434,11 +377,11 @@ class Master:
             raise ReloadError(f"there is no pool {only!r}; there are: {', '.join(self.pools)}")
         names = [name for name in wanted if only in (None, name)]
         self.log("NOTICE", f"reloading: a new generation of {', '.join(f'pool {name}' for name in names)}")
-        had = set(self._sockets), set(self._files)
+        held = self._resources.held()
         prepared: dict[str, Prepared] = {}
         added: dict[str, Pool] = {}
         try:
-            places = {name: self._open_places(wanted[name]) for name in names}
+            places = {name: self._resources.open(wanted[name]) for name in names}
             log = self._new_log(config.main)
             async with trio.open_nursery() as nursery:
                 for name in names:
@@ -452,7 +395,7 @@ class Master:
                 raise ReloadError(f"the server is {self.state.value}")
         except (*NOT_THIS_TIME, ExceptionGroup) as error:
             reason = _text_of(_only(error, NOT_THIS_TIME))
-            await self._undo(prepared, added, *had)
+            await self._undo(prepared, added, held)
             raise ReloadError(reason) from None
         await self._take_over(config, only, log, prepared, added)
 
@@ -464,22 +407,13 @@ class Master:
         except ReloadError as error:
             raise ReloadError(f"[pool {pool.name}] {error}") from None
 
-    async def _undo(
-        self,
-        prepared: dict[str, Prepared],
-        added: dict[str, Pool],
-        sockets: set[tuple[str, str, str]],
-        files: set[tuple[str, str, str]],
-    ) -> None:
+    async def _undo(self, prepared: dict[str, Prepared], added: dict[str, Pool], held: Held) -> None:
         for name, each in prepared.items():
             self.pools[name].abandon(each)
         for pool in added.values():
             pool.kill()
             await pool.end()
-        for key in self._sockets.keys() - sockets:
-            self._sockets.pop(key).close()
-        for key in self._files.keys() - files:
-            self._files.pop(key).close()
+        self._resources.back_to(held)
 
     async def _take_over(
         self, config: Config, only: str | None, log: Log, prepared: dict[str, Prepared], added: dict[str, Pool]
@@ -494,12 +428,12 @@ class Master:
         if only is None:
             self.config = config
             self._switch_log(config.main, log)
-            self._close_unused()
+            self._resources.keep_only(config)
         if self.state is not State.RELOADING:
             return  # told to stop meanwhile
         self._serve_pages()
-        for (_, _, address), listener in self._sockets.items():
-            self.log("NOTICE", f'using inherited socket fd={listener.socket.fileno()}, "{address}"')
+        for address, listening in self._resources.listening():
+            self.log("NOTICE", f'using inherited socket fd={listening.fileno()}, "{address}"')
         self._say_running()
 
     async def _remove(self, pool: Pool) -> None:
@@ -606,21 +540,6 @@ def _text_of(error: BaseException) -> str:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror or error}{where}"
     return str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
-
-
-def _say_listening(listening: socket.socket, log: Log, level: str, config: PoolConfig) -> None:
-    text = f"listening on {listeners.describe(listening)}"
-    if listening.family == socket.AF_UNIX:
-        with suppress(OSError):
-            info = os.stat(listening.getsockname())
-            text += f" (mode {info.st_mode & 0o777:04o}, owner {info.st_uid}, group {info.st_gid})"
-    log(level, text)
-    if listeners.is_public(listening) and not config.listen_allowed_clients:
-        log(
-            "WARNING",
-            f"{listeners.describe(listening)} can be reached from other machines, and whoever reaches it can run any"
-            " script; listen on 127.0.0.1 or a unix socket, or name who may connect in listen.allowed_clients",
-        )
 
 
 def _where(config: PoolConfig) -> str:
