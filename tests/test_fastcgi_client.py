@@ -14,6 +14,7 @@ import trio.testing
 from pyfpm import client as c
 from pyfpm import protocol
 from pyfpm.client import FastCGIClient, parse_address
+from pyfpm.client._exchange import MAX_STDERR_KEPT, Connection
 from support.fastcgi_server import Peer, fake_server
 
 GET = {"REQUEST_METHOD": "GET", "SCRIPT_FILENAME": "/srv/x.py"}
@@ -136,7 +137,7 @@ async def test_stderr_is_told_as_it_comes() -> None:
     async with fake_server(answering(PAGE, err=b"x" * 300_000)) as fake, FastCGIClient(fake.address) as client:
         answer = await client.request(GET, on_stderr=heard.append)
     assert len(b"".join(heard)) == 300_000
-    assert len(answer.stderr) == c.MAX_STDERR_KEPT
+    assert len(answer.stderr) == MAX_STDERR_KEPT
 
 
 # -- bodies
@@ -406,7 +407,7 @@ async def test_answer_that_is_slow_but_goes_on_is_no_timeout(autojump_clock: tri
             await theirs.send_all(server.send_stdout(event, b"\r\n"))
         await theirs.send_all(server.end_request(event))
 
-    connection = c._Connection(ours, parse_address("/memory"), 1.0)  # type: ignore[arg-type]
+    connection = Connection(ours, parse_address("/memory"), 1.0)  # type: ignore[arg-type]
     request = connection.protocol.begin_request(1) + connection.protocol.send_params(1, GET)
     got = []
     async with trio.open_nursery() as nursery:
