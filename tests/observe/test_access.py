@@ -118,7 +118,7 @@ def test_each_letter_has_php_fpms_meaning(text, line):
 def test_what_there_is_none_of_is_a_dash():
     bare = AccessRecord({}, 200, STARTED)
     text = "%R %u %m %f %r %w %I %{X}o %{PYFPM_TEST_NOT_SET}e|%q%Q| %l %d %M %C %n"
-    assert AccessFormat(text)(bare) == "- - - - - - - - -|| 0 0.000 0 0.00 -"
+    assert AccessFormat(text)(bare) == "-  - - - - - - -|| 0 0.000 0 0.00 -"
 
 
 def test_the_time_of_writing_is_now(monkeypatch):
@@ -152,9 +152,9 @@ def test_a_script_that_was_found_elsewhere_is_shown():
     [
         ({"HTTP_AUTHORIZATION": "Basic bWU6c2VjcmV0"}, "me"),
         ({"HTTP_AUTHORIZATION": "basic bWU6c2VjcmV0", "REMOTE_USER": "server"}, "server"),
-        ({"HTTP_AUTHORIZATION": "Basic !!"}, "-"),
-        ({"HTTP_AUTHORIZATION": "Basic \u0141"}, "-"),
-        ({"HTTP_AUTHORIZATION": "Bearer abc"}, "-"),
+        ({"HTTP_AUTHORIZATION": "Basic !!"}, ""),
+        ({"HTTP_AUTHORIZATION": "Basic \u0141"}, ""),
+        ({"HTTP_AUTHORIZATION": "Bearer abc"}, ""),
         ({"HTTP_AUTHORIZATION": "Basic YSIKYjpj"}, r"a\x22\x0Ab"),
     ],
 )

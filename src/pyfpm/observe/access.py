@@ -21,7 +21,7 @@ quotes and the backslash are shown as ``\xNN`` (nginx's manner), so that no valu
 %p %P process id of the worker, of the master
 %q %Q query string, and the ``?`` if there is one
 %r    URI without the query string
-%R    address of the web server, as php-fpm has it; the visitor's is ``%{REMOTE_ADDR}e``
+%R    address of the web server, as in php-fpm; by unix socket, the visitor's
 %s    status
 %t %T time of the request's beginning, of the writing      strftime's letters
 %u    user
@@ -29,7 +29,7 @@ quotes and the backslash are shown as ``\xNN`` (nginx's manner), so that no valu
 ===== ==================================================== =====================================
 
 What stands in the right column is given in braces before the letter, ``%{milliseconds}d``. What there is none of is
-``-``, except for the query string.
+``-``, except for the query string and, as in php-fpm, the user.
 
 With ``log.format = json`` a line is an object with these values under their names, and those of ``%{...}e`` and
 ``%{...}o`` in the format under the names in the braces.
@@ -74,7 +74,7 @@ class AccessRecord:
       memory: bytes; what it stands for (the peak, say) is the caller's choice.
       head: the headers of the answer, as CGI has them.
       content_length: bytes of the request's body.
-      remote: the address of the web server, without its port; empty for a Unix socket.
+      remote: the address of the web server, without its port, or what stands in its place for a unix socket.
       script: the file that ran; None: SCRIPT_FILENAME.
       request_id: empty if it has none.
     """
@@ -507,7 +507,7 @@ _SIMPLE: dict[str, Value] = {
     "r": lambda record: _shown(record.uri),
     "R": lambda record: _shown(record.remote),
     "s": lambda record: str(record.status),
-    "u": lambda record: _shown(record.user),
+    "u": lambda record: _UNSAFE.sub(_number, record.user),
 }
 
 # What php-fpm takes in braces, in the order of its messages, and "mili" since it has always been spelled so there.

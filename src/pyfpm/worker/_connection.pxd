@@ -32,7 +32,7 @@ cdef class Service:
     cdef uint64_t aborted       # that were not, because the web server gave them up
 
     cdef void look_at_cpu(self) noexcept
-    cdef int ended(self, Request request, Output output, dict params, uint64_t started_us) except -1
+    cdef int ended(self, Request request, Output output, dict params, uint64_t started_us, object peer) except -1
     cdef void was_aborted(self) noexcept
     cdef int _look_at_limits(self) except -1
 

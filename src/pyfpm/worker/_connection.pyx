@@ -102,7 +102,9 @@ cdef class Service:
         self.aborted += 1
         fpm_slot_add(&self.slot.page.aborted, 1)
 
-    cdef int ended(self, Request request, Output output, dict params, uint64_t started_us) except -1:
+    cdef int ended(
+        self, Request request, Output output, dict params, uint64_t started_us, object peer
+    ) except -1:
         """A request has run: tell who wants to know."""
         cdef uint64_t now_us = fpm_now_us()
         cdef uint64_t duration_us = now_us - started_us
@@ -119,7 +121,7 @@ cdef class Service:
             clock_gettime(CLOCK_REALTIME, &unix_now)
             self.access.add(
                 params, output.status, duration_us, cpu_us, self.slot.page.content_length, output.head or b"",
-                unix_now.tv_sec + unix_now.tv_nsec * 1e-9 - duration_us * 1e-6)
+                unix_now.tv_sec + unix_now.tv_nsec * 1e-9 - duration_us * 1e-6, peer)
         if self.most_requests and self.requests >= self.most_requests:
             self.exhausted = f"{self.requests} requests were served (pm.max_requests)"
             self.most_requests = 0
@@ -256,7 +258,7 @@ cdef class Connection(Sender):
             # Whatever happened: the web server gets an end, and the next request a clean table.
             output.end(app_status & 0xffffffff)
             fpm_guard_end(self.guard)
-            service.ended(request, output, params, started_us)
+            service.ended(request, output, params, started_us, self.peer)
             self._over(request)
         return 0
 

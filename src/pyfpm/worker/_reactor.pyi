@@ -25,6 +25,7 @@ class Access(Protocol):
         content_length: int,
         head: bytes,
         started_unix: float,
+        peer: bytes | None,
         /,
     ) -> None:
         """A request has ended.

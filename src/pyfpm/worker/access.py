@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 
 from pyfpm.observe.access import AccessFormat, AccessLog, AccessRecord
+from pyfpm.worker.clients import text_of_address
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -40,6 +41,7 @@ class RequestLog:
         content_length: int,
         head: bytes,
         started_unix: float,
+        peer: bytes | None = None,
     ) -> None:
         self._log.add(
             AccessRecord(
@@ -52,8 +54,9 @@ class RequestLog:
                 memory=_resident() if self._wants_memory else 0,
                 head=head,
                 content_length=content_length,
-                # php-fpm's is the web server's address, which is always the same.
-                remote=params.get("REMOTE_ADDR", ""),
+                # As php-fpm has it, where the web server has an address. Of a unix socket it says nothing; the visitor's
+                # is of more use.
+                remote=params.get("REMOTE_ADDR", "") if peer is None else text_of_address(peer),
                 request_id=params.get("REQUEST_ID", ""),
             )
         )

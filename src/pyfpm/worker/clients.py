@@ -49,12 +49,16 @@ class AllowedClients:
             self._lines = 0
         self._lines += 1
         if self._lines <= MOST_LINES:
-            text = ipaddress.ip_address(_plain(address))
-            self._error(f"Connection disallowed: IP address '{text}' has been dropped.")
+            self._error(f"Connection disallowed: IP address '{text_of_address(address)}' has been dropped.")
         return False
 
     def _error(self, text: str) -> None:
         self._log("WARNING", f'child {os.getpid()} said into stderr: "ERROR: {text}"')
+
+
+def text_of_address(address: bytes) -> str:
+    """An address as it comes from the kernel, as people write it."""
+    return str(ipaddress.ip_address(_plain(address)))
 
 
 def _plain(address: bytes) -> bytes:
