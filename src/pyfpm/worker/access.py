@@ -54,8 +54,8 @@ class RequestLog:
                 memory=_resident() if self._wants_memory else 0,
                 head=head,
                 content_length=content_length,
-                # As php-fpm has it, where the web server has an address. Of a unix socket it says nothing; the visitor's
-                # is of more use.
+                # As php-fpm has it, where the web server has an address. A unix socket has none, and the visitor's is
+                # of more use than a dash.
                 remote=params.get("REMOTE_ADDR", "") if peer is None else text_of_address(peer),
                 request_id=params.get("REQUEST_ID", ""),
             )
