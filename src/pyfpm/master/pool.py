@@ -28,6 +28,7 @@ from pyfpm.master.resources import Places
 from pyfpm.master.scaling import Census, Decision
 from pyfpm.master.worker import CRASHED, SLOW, TERMINATED, Worker
 from pyfpm.observe.log import Log
+from pyfpm.observe.scoreboard import Stage
 from pyfpm.observe.status import PoolStatus, answer, ping_answer
 
 # How often a pool's numbers are looked at when nothing happens; php-fpm's FPM_IDLE_SERVER_MAINTENANCE_HEARTBEAT.
@@ -35,6 +36,9 @@ TICK_S = 1.0
 
 # A new worker is ready in milliseconds. One that is not after this long hangs in what the application does at a fork.
 READY_S = 30.0
+
+# How long a reload waits for the old workers to say that they take nobody new. They need a millisecond.
+HEARD_S = 1.0
 
 # After a worker's end what it has still said is waited for; whoever it has forked may hold its pipes for long.
 LAST_WORDS_S = 0.5
@@ -578,6 +582,14 @@ class Pool:
                 await self._add_one()
             worker.surplus = True
             self._retire(worker)
+        with trio.move_on_after(HEARD_S):
+            for worker in leaving:
+                while not self._has_heard(worker):
+                    await trio.sleep(0.001)
+
+    def _has_heard(self, worker: Worker) -> bool:
+        """That it has to retire. In a request it can't say so, but it begins no other."""
+        return worker.ended.is_set() or not worker.is_ready or worker.look().stage is not Stage.IDLE
 
     async def _add_one(self) -> None:
         generation = self.generation

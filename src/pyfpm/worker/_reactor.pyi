@@ -136,6 +136,10 @@ class Reactor:
           whatever ``run`` and ``refuse`` raise; the reactor can go on afterwards.
         """
 
+    def interrupt(self) -> None:
+        """Have the ``drain`` that is under way return soon, and begin nothing new. May be called by handlers of
+        signals."""
+
     def sweep(self) -> None:
         """Close connections whose time is up, and accept again where there was no descriptor left. To be called about
         once a second; O(connections)."""

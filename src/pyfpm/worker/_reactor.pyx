@@ -16,6 +16,7 @@ Which ones they are is also written where a watchdog or the handler of a crash c
 
 O(connections): the sweep, once a second, which looks at two numbers of each, and retiring. Everything else is O(ready).
 """
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
@@ -137,6 +138,7 @@ cdef class Reactor:
     cdef double _send_timeout_s
     cdef double _started        # of this drain
     cdef bint _accepting
+    cdef bint _interrupted
     cdef bint _stopping
     cdef bint _retiring
     cdef int _give              # where our connections go when we retire; -1: nowhere
@@ -245,6 +247,7 @@ cdef class Reactor:
     def drain(self):
         """Serve what is ready, up to a share. True: there may be more, call again soon."""
         cdef uint64_t before = self._service.requests
+        self._interrupted = False
         self._service.now = self._started = clock_now()
         self._service.look_at_cpu()
         try:
@@ -265,7 +268,7 @@ cdef class Reactor:
             if n <= 0:
                 return False
             for i in range(n):
-                if self._service.now - self._started > SHARE_S:
+                if self._service.now - self._started > SHARE_S or self._is_interrupted():
                     return True  # what is left is told again
                 fd = events[i].data.fd
                 # One that was closed earlier in this round is not there any more; a new one that got its number
@@ -286,6 +289,9 @@ cdef class Reactor:
             # Where one request came the next is near, and waiting for it here is much cheaper than in trio. A signal
             # ends the wait, so trio misses nothing but a millisecond.
             patience = PATIENCE_MS if self._service.requests > before else 0
+
+    def interrupt(self):
+        self._interrupted = True
 
     def sweep(self):
         """Close connections whose time is up. Call it about once a second."""
@@ -342,11 +348,17 @@ cdef class Reactor:
     cdef int _accept(self, int listener) except -1:
         """Take connections one after the other, each with its first request if that is there."""
         cdef int most = ACCEPT_IN_A_ROW
-        while most > 0 and self._service.now - self._started <= SHARE_S:
+        while most > 0 and self._service.now - self._started <= SHARE_S and not self._is_interrupted():
             if not self._accept_one(listener) or self._service.exhausted is not None:
                 return 0
             most -= 1
         return 0
+
+    cdef bint _is_interrupted(self) except -1:
+        """Somebody else should have the thread. Signals that have come get their handlers now, who may say so: in here
+        Python has no other occasion to call them."""
+        PyErr_CheckSignals()
+        return self._interrupted
 
     cdef int _adopt(self) except -1:
         """Take connections that other workers have given away."""

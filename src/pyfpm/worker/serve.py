@@ -9,6 +9,8 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import sniffio
 import trio
@@ -58,6 +60,7 @@ async def serve(reactor: Reactor, control: Control, slot: Slot | None = None) ->
     # inner one gives back on its end what it has taken, and Python calls our handlers in any case.
     warnings.filterwarnings("ignore", "It looks like Trio's signal handling code might have collided", RuntimeWarning)
     with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+        _interrupt_at(STOP_SIGNALS, reactor)
         async with trio.open_nursery() as nursery:
             finishing = trio.Event()
             nursery.start_soon(_sweep, reactor, finishing, nursery.cancel_scope)
@@ -73,6 +76,18 @@ async def serve(reactor: Reactor, control: Control, slot: Slot | None = None) ->
                     else:
                         reactor.stop()
                 finishing.set()
+
+
+def _interrupt_at(numbers: tuple[signal.Signals, ...], reactor: Reactor) -> None:
+    """A busy reactor has work for long; who is told to stop must not accept another connection first."""
+    for number in numbers:
+        tell_trio = signal.getsignal(number)
+
+        def handler(number: int, frame: FrameType | None, tell_trio: Any = tell_trio) -> None:
+            reactor.interrupt()
+            tell_trio(number, frame)
+
+        signal.signal(number, handler)
 
 
 async def _drain(reactor: Reactor, finishing: trio.Event) -> None:
