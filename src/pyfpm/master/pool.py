@@ -8,6 +8,7 @@ What a worker says is said by somebody else's code. It is never followed, only l
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -29,7 +30,7 @@ from pyfpm.master.scaling import Census, Decision
 from pyfpm.master.worker import CRASHED, SLOW, TERMINATED, Worker
 from pyfpm.observe.log import Log
 from pyfpm.observe.scoreboard import Stage
-from pyfpm.observe.status import PoolStatus, answer, ping_answer
+from pyfpm.observe.status import PoolStatus, answer, as_php_array, ping_answer
 
 # How often a pool's numbers are looked at when nothing happens; php-fpm's FPM_IDLE_SERVER_MAINTENANCE_HEARTBEAT.
 TICK_S = 1.0
@@ -42,6 +43,9 @@ HEARD_S = 1.0
 
 # After a worker's end what it has still said is waited for; whoever it has forked may hold its pipes for long.
 LAST_WORDS_S = 0.5
+
+# How long what workers say may wait for the lines of the start.
+FIRST_WORDS_S = 0.25
 
 # How long after a worker was told to dump its tracebacks they are waited for.
 DUMP_S = 2.0
@@ -111,6 +115,7 @@ class Pool:
         # Old workers leave and new ones come: the policy would see too many, or too few.
         self._exchanging = False
         self._wake = trio.Event()
+        self._announced = trio.Event()
         self._queued = False
         self._next_tick = 0.0
         self._brake = Brake(self._tell)
@@ -236,7 +241,7 @@ class Pool:
 
         async def listen() -> None:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(worker.read_output, self.name, self.config.decorate_workers_output, self._log)
+                nursery.start_soon(self._log_output, worker)
                 await worker.hear(self._heard)
                 worker.ready.set()  # or never; nobody has to wait for it
             said.set()
@@ -254,6 +259,22 @@ class Pool:
             await said.wait()
         self._tell_end(worker, status)
         worker.close()
+
+    async def _log_output(self, worker: Worker) -> None:
+        # What the first workers say comes after the lines by which a start is known, as in php-fpm. Not for long: with
+        # a full pipe they would wait for us while we wait for them.
+        with trio.move_on_after(FIRST_WORDS_S):
+            await self._announced.wait()
+        await worker.read_output(self.name, self.config.decorate_workers_output, self._log)
+
+    def announced(self) -> None:
+        """The log has it that we serve."""
+        self._announced.set()
+
+    def hear_out(self) -> None:
+        """Log what the workers have said until now."""
+        for worker in self.workers:
+            worker.hear_out()
 
     def _judge(self, worker: Worker, status: int) -> None:
         """Brake, if the next worker would end as this one."""
@@ -450,7 +471,9 @@ class Pool:
             self._log("DEBUG", f"child {worker.pid} retires: {reports.text_of(rest)}")
             self._wake_up()
         elif kind == b"s":
-            self._tell_status(worker, rest.decode("latin-1"))
+            self._send_status(worker, answer(self.status(), rest.decode("latin-1"), "GET"))
+        elif kind == b"g":
+            self._send_status(worker, json.dumps(as_php_array(self.status())).encode())
         elif kind == SLOW:
             for level, message in reports.slow(worker.pid, worker.look(), rest):
                 self._log(level, message)
@@ -463,10 +486,10 @@ class Pool:
         elif kind == CRASHED:
             self._log("WARNING", reports.crashed(worker.pid, worker.look(), rest))
 
-    def _tell_status(self, worker: Worker, query: str) -> None:
+    def _send_status(self, worker: Worker, status: bytes) -> None:
         fd = os.memfd_create("status", os.MFD_CLOEXEC)
         try:
-            os.write(fd, answer(self.status(), query, "GET"))
+            os.write(fd, status)
             os.lseek(fd, 0, os.SEEK_SET)
             worker.say(b"S", [fd])
         finally:

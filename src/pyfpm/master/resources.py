@@ -64,7 +64,7 @@ class Resources:
         if pool.pm_status_listen is not None:
             self._listen(pool, pool.pm_status_listen)
         slowlog = pool.slowlog if pool.request_slowlog_timeout_s else None
-        return Places(sockets, self._open(pool, "access.log", pool.access_log), self._open(pool, "slowlog", slowlog))
+        return Places(sockets, self._open("access.log", pool.access_log), self._open("slowlog", slowlog))
 
     def _listen(self, pool: PoolConfig, address: str) -> Listener:
         found = self._sockets.get(address)
@@ -77,10 +77,10 @@ class Resources:
         else:
             found = listeners.listen(address, pool, self._log)
         self._sockets[address] = found
-        _say_listening(found.socket, self._log.for_pool(pool.pool), "DEBUG" if self._quiet else "NOTICE", pool)
+        _say_listening(found.socket, self._log.for_pool(pool.pool), self._quiet, pool)
         return found
 
-    def _open(self, pool: PoolConfig, directive: str, path: str | None) -> LogFile | None:
+    def _open(self, directive: str, path: str | None) -> LogFile | None:
         if path is None:
             return None
         key = (directive, path)
@@ -88,7 +88,8 @@ class Resources:
             try:
                 self._files[key] = LogFile(path)
             except OSError as error:
-                raise FileError(f"[pool {pool.pool}] failed to open {directive} ({path}): {error.strerror}") from None
+                what = directive.replace(".", " ")
+                raise FileError(f"failed to open {what} ({path}): {error.strerror} ({error.errno})") from None
         return self._files[key]
 
     def refuse_strangers(self) -> None:
@@ -149,14 +150,15 @@ class Resources:
             file.close()
 
 
-def _say_listening(listening: socket.socket, log: Log, level: str, config: PoolConfig) -> None:
+def _say_listening(listening: socket.socket, log: Log, quiet: bool, config: PoolConfig) -> None:
     text = f"listening on {listeners.describe(listening)}"
     if listening.family == socket.AF_UNIX:
         with suppress(OSError):
             info = stat(listening.getsockname())
             text += f" (mode {info.st_mode & 0o777:04o}, owner {info.st_uid}, group {info.st_gid})"
-    log(level, text)
-    if listeners.is_public(listening) and not config.listen_allowed_clients:
+    log("DEBUG" if quiet else "NOTICE", text)
+    # Whoever has written a file has thought of it, and php-fpm's log has no such line; -t has it.
+    if not quiet and listeners.is_public(listening) and not config.listen_allowed_clients:
         log(
             "WARNING",
             f"{listeners.describe(listening)} can be reached from other machines, and whoever reaches it can run any"

@@ -70,11 +70,15 @@ def run(config: Config, options: StartOptions) -> int:
     """Serve until told to stop. Returns the exit status: 0 after a clean end, 78 if it could not start."""
     launch = daemonize() if options.daemonize else Launch()
     try:
-        error_log = _error_log(config.main, options)
+        error_log = _error_log(config.main)
     except OSError as error:
-        Log()("ERROR", f"failed to open error_log ({config.main.error_log}): {error.strerror} ({error.errno})")
+        for said in (
+            f"failed to open error_log ({config.main.error_log}): {error.strerror} ({error.errno})",
+            "failed to post process the configuration",
+        ):
+            Log()("ERROR", said)
         return _failed(Log(), launch)
-    log = _log(config.main, error_log)
+    log = _log(config.main, error_log, options)
     adopt_orphans()
     set_title("master process" + (f" ({config.path})" if config.path else ""))
     master = Master(config, options, error_log, log, launch)
@@ -83,7 +87,7 @@ def run(config: Config, options: StartOptions) -> int:
         return trio.run(master.main)
     except StartError as error:
         log("ERROR", str(error))
-        if error_log is not None:
+        if log.fd != 2:
             Log()("ERROR", str(error))  # whoever starts us looks at the terminal
         return _failed(log, launch)
     finally:
@@ -96,15 +100,13 @@ def _failed(log: Log, launch: Launch) -> int:
     return EX_CONFIG
 
 
-def _error_log(main: MainConfig, options: StartOptions) -> LogFile | None:
-    """The file of ``error_log``; None for stderr and syslog."""
-    if main.error_log in (None, "syslog") or options.force_stderr:
-        return None
-    return LogFile(main.error_log)
+def _error_log(main: MainConfig) -> LogFile | None:
+    """The file of ``error_log``; None for stderr and syslog. As in php-fpm it is there with -O as well, and empty."""
+    return None if main.error_log in (None, "syslog") else LogFile(main.error_log)
 
 
-def _log(main: MainConfig, file: LogFile | None) -> Log:
-    to_syslog = main.error_log == "syslog" and file is None
+def _log(main: MainConfig, file: LogFile | None, options: StartOptions) -> Log:
+    to_syslog = main.error_log == "syslog" and not options.force_stderr
     settings = LogSettings(
         level=main.log_level,
         limit=main.log_limit,
@@ -114,7 +116,7 @@ def _log(main: MainConfig, file: LogFile | None) -> Log:
         syslog_ident=main.syslog_ident if to_syslog else None,
         syslog_facility=main.syslog_facility,
     )
-    return Log(None, 2 if file is None else file.fd, settings)
+    return Log(None, 2 if file is None or options.force_stderr else file.fd, settings)
 
 
 class Master:
@@ -138,6 +140,7 @@ class Master:
         self._pid_file: PidFile | None = None
         self._control: ControlSocket | None = None
         self._reloading = trio.Lock()
+        self._reload_waits = False
         self._nursery: trio.Nursery | None = None
         self._crashes: deque[float] = deque()
 
@@ -157,7 +160,11 @@ class Master:
             for pool in self.config.pools:
                 self._resources.open(pool)
             if main.pid:
-                self._pid_file = PidFile(main.pid)
+                try:
+                    self._pid_file = PidFile(main.pid)
+                except OSError as error:
+                    why = f"{error.strerror} ({error.errno})"
+                    raise StartError(f"Unable to create the PID file ({main.pid}).: {why}") from None
             if self.config.control_socket is not None:
                 self._control = ControlSocket(self.config.control_socket, commands(self), self.log)
         except (ListenError, FileError) as error:
@@ -226,7 +233,7 @@ class Master:
         if self._control is not None:
             self._tasks.start_soon(self._control.serve)
         if self._options.daemonize:
-            let_go_of_terminal(keep_stderr=self._error_log is None and self.config.main.error_log != "syslog")
+            let_go_of_terminal(keep_stderr=self.log.fd == 2 and self.log.settings.syslog_ident is None)
         self._launch.tell(0)
         self._notify(READY=1, STATUS="Ready to handle connections", MAINPID=os.getpid())
         self._tasks.start_soon(self._tell_systemd)
@@ -252,6 +259,8 @@ class Master:
     def _say_running(self) -> None:
         self.log("NOTICE", f"fpm is running, pid {os.getpid()}")
         self.log("NOTICE", "ready to handle connections")
+        for pool in self.pools.values():
+            pool.announced()
 
     def _serve_pages(self) -> None:
         """Status and ping, where they have an address of their own."""
@@ -287,6 +296,8 @@ class Master:
                         self._become(State.TERMINATING)  # whoever says it twice means now
                         stopping.cancel()
                     elif self._become(State.TERMINATING if at_once else State.FINISHING):
+                        for pool in self.pools.values():
+                            pool.hear_out()
                         self.log("NOTICE", "Finishing ..." if number == signal.SIGQUIT else "Terminating ...")
                         stopping = trio.CancelScope()
                         if at_once:
@@ -295,7 +306,8 @@ class Master:
                 elif number == signal.SIGUSR1:
                     self.reopen_logs()
                 elif number in (signal.SIGUSR2, signal.SIGHUP):
-                    nursery.start_soon(self._reload_quietly)
+                    if not self._reload_waits:
+                        nursery.start_soon(self._reload_quietly)
                 elif self.state is State.NORMAL:
                     for pool in self.pools.values():
                         pool.scale(max(1, pool.max_children + (1 if number == signal.SIGTTIN else -1)))
@@ -342,8 +354,12 @@ class Master:
             pool.reopen()
 
     async def _reload_quietly(self) -> None:
-        with suppress(ReloadError):  # it is in the log
-            await self.reload()
+        # One that waits for its turn reads what is there then; a second one would find nothing new.
+        self._reload_waits = True
+        async with self._reloading:
+            self._reload_waits = False
+            with suppress(ReloadError):  # it is in the log
+                await self._reload_now(None)
 
     async def reload(self, only: str | None = None) -> None:
         """Read the configuration again and exchange all workers; or those of one pool.
@@ -352,20 +368,23 @@ class Master:
           ReloadError: something of the new does not work. The old goes on as if nothing had been.
         """
         async with self._reloading:
-            if not self._become(State.RELOADING):
-                raise ReloadError(f"the server is {self.state.value}")
-            self.log("NOTICE", "Reloading in progress ...")
-            self._notify.reloading()
-            try:
-                await self._reload(only)
-            except ReloadError as error:
-                self.log("ERROR", f"reload failed, the old generation goes on: {error}")
-                self._notify(READY=1, STATUS=f"Reload failed: {str(error).splitlines()[-1]}")
-                raise
-            else:
-                self._notify(READY=1, STATUS="Ready to handle connections")
-            finally:
-                self._become(State.NORMAL)
+            await self._reload_now(only)
+
+    async def _reload_now(self, only: str | None) -> None:
+        if not self._become(State.RELOADING):
+            raise ReloadError(f"the server is {self.state.value}")
+        self.log("NOTICE", "Reloading in progress ...")
+        self._notify.reloading()
+        try:
+            await self._reload(only)
+        except ReloadError as error:
+            self.log("ERROR", f"reload failed, the old generation goes on: {error}")
+            self._notify(READY=1, STATUS=f"Reload failed: {str(error).splitlines()[-1]}")
+            raise
+        else:
+            self._notify(READY=1, STATUS="Ready to handle connections")
+        finally:
+            self._become(State.NORMAL)
 
     async def _reload(self, only: str | None) -> None:
         try:
@@ -425,6 +444,8 @@ class Master:
             if only is None:
                 for name in self.pools.keys() - {pool.pool for pool in config.pools}:
                     nursery.start_soon(self._remove, self.pools.pop(name))
+        # Also those that nobody wants any more: what has listened until now is what the new generations have inherited.
+        inherited = [(listening.fileno(), address) for address, listening in self._resources.listening()]
         if only is None:
             self.config = config
             self._switch_log(config.main, log)
@@ -432,8 +453,12 @@ class Master:
         if self.state is not State.RELOADING:
             return  # told to stop meanwhile
         self._serve_pages()
-        for address, listening in self._resources.listening():
-            self.log("NOTICE", f'using inherited socket fd={listening.fileno()}, "{address}"')
+        for number, address in inherited:
+            said = f'using inherited socket fd={number}, "{address}"'
+            self.log("NOTICE", said)
+            if self.log.fd != 2 and not self._options.daemonize:
+                # Of a reload php-fpm's terminal shows this line, and no other.
+                Log(settings=self.log.settings)("NOTICE", said)
         self._say_running()
 
     async def _remove(self, pool: Pool) -> None:
@@ -444,7 +469,7 @@ class Master:
 
     def _new_log(self, main: MainConfig) -> Log:
         """By the new configuration, written to where the present one is; ``_switch_log`` is what moves it."""
-        return _log(main, self._error_log)
+        return _log(main, self._error_log, self._options)
 
     def _switch_log(self, main: MainConfig, log: Log) -> None:
         self.log = log

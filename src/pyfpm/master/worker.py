@@ -26,6 +26,8 @@ MOST_MESSAGES_S = 1000
 
 # Bytes of one read of a worker's output.
 READ = 64 * 1024
+# What a pipe holds, in the smallest reads; a worker that goes on writing does not keep us.
+MOST_READS = 16
 
 # How long a line of a worker's output may be unfinished before it is shown as it is.
 UNFINISHED_S = 0.1
@@ -99,6 +101,7 @@ class Worker:
         self._control = ends.ours
         self._control.setblocking(False)
         self._outputs = ends.outputs
+        self._said: list[Said] = []
         self._dumps: list[trio.Event] = []
         self.dump = ""
 
@@ -164,9 +167,22 @@ class Worker:
 
     async def read_output(self, pool: str, decorate: bool, log: Log) -> None:
         """Log what it writes to its stdout and stderr, until it has closed both."""
+        self._said = [
+            Said(fd, WorkerOutput(pool, self.pid, stream, decorate, log), self._requests)
+            for stream, fd in self._outputs.items()
+        ]
         async with trio.open_nursery() as nursery:
-            for stream, fd in self._outputs.items():
-                nursery.start_soon(log_output, fd, WorkerOutput(pool, self.pid, stream, decorate, log))
+            for each in self._said:
+                nursery.start_soon(each.follow)
+
+    def hear_out(self) -> None:
+        """Log all that it has said until now."""
+        over = not self.look().busy
+        for each in self._said:
+            each.hear_out(over)
+
+    def _requests(self) -> int:
+        return self.look().counters.accepted
 
     def close(self) -> None:
         """It has ended, and was heard out."""
@@ -177,16 +193,66 @@ class Worker:
 
 async def log_output(fd: int, output: WorkerOutput) -> None:
     """Log what comes out of a pipe, which is closed at its end."""
-    async with trio.lowlevel.FdStream(fd) as pipe:
-        with suppress(trio.BrokenResourceError):
-            while True:
+    await Said(fd, output).follow()
+
+
+class Said:
+    """What comes out of a pipe, on its way into the log.
+
+    A line without a newline ends with the request that has said it. php-fpm's children write a mark at the end of each
+    request; we look at the worker's slot instead, which costs the worker nothing, and which whoever writes to the pipe
+    cannot forge. So what two requests have said before we could look in between is one line. A line also ends when
+    nothing is added to it for ``UNFINISHED_S``.
+
+    Args:
+      fd: our end; closed by ``follow``.
+      requests: how many the worker has begun; None: there are none, as in a zygote.
+    """
+
+    def __init__(self, fd: int, output: WorkerOutput, requests: Callable[[], int] | None = None) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._output = output
+        self._requests = requests
+        self._begun = 0
+        self._ended = False
+
+    async def follow(self) -> None:
+        """Until the other end is closed."""
+        try:
+            while not self._ended:
                 # What is said without a newline is shown after a while, and not when the worker ends.
-                with trio.move_on_after(UNFINISHED_S if output.waits else math.inf) as patience:
-                    data = await pipe.receive_some(READ)
+                with trio.move_on_after(UNFINISHED_S if self._output.waits else math.inf) as patience:
+                    await trio.lowlevel.wait_readable(self._fd)
                 if patience.cancelled_caught:
-                    output.flush()
-                elif data:
-                    output.feed(data)
+                    self._output.flush()
                 else:
-                    break
-        output.close()
+                    self._read()
+        finally:
+            self._ended = True
+            trio.lowlevel.notify_closing(self._fd)
+            os.close(self._fd)
+            self._output.close()
+
+    def hear_out(self, over: bool) -> None:
+        """Log what is there now, before we say something ourselves. over: a line that has begun is not continued."""
+        for _ in range(MOST_READS):
+            if self._ended or not self._read():
+                break
+        if over and not self._ended and self._output.waits:
+            self._output.flush()
+
+    def _read(self) -> bool:
+        """False: there is nothing, or nothing more."""
+        # Looked at before the read: what we get is of this request, or of one before it.
+        begun = self._requests() if self._requests is not None else 0
+        try:
+            data = os.read(self._fd, READ)
+        except BlockingIOError:
+            return False
+        if begun != self._begun and self._output.waits:
+            self._output.flush()
+        self._begun = begun
+        self._ended = not data
+        self._output.feed(data)
+        return not self._ended

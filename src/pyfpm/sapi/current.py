@@ -84,7 +84,7 @@ class CurrentRequest:
         data = body.read(MAX_FORM_SIZE + 1)
         body.seek(place)
         if len(data) > MAX_FORM_SIZE:
-            self.response.error(b"Python message: the form is larger than %d bytes, _POST is empty" % MAX_FORM_SIZE)
+            self.response.message(b"Python message: the form is larger than %d bytes, _POST is empty" % MAX_FORM_SIZE)
             return {}
         return parse_pairs(data.decode("latin-1"))
 

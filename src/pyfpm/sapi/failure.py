@@ -58,18 +58,21 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-def report(output: Output, log: Log, error: BaseException, uri: str, *, display: bool = False) -> None:
+def report(
+    output: Output, log: Log, error: BaseException, uri: str, *, display: bool = False, told: bool = False
+) -> None:
     """Log the exception and, if nothing of the answer is sent yet, answer 500 in its place; 504 to an ExecutionTimeout.
 
     Args:
       display: show the traceback in the page (``display_errors``).
+      told: the web server's error log has a message of this request already.
     """
     text = describe(error)
     # One line, whatever is in it; a script may have made anything of it.
     request = printable(str(uri).replace("\n", "\\n"))
     log("ERROR", f"uncaught exception in request {request}\n{text}")
     try:
-        output.error(b"Python message: " + text.encode("utf-8", "backslashreplace"))
+        output.error(b"; " * told + b"Python message: " + text.encode("utf-8", "backslashreplace"))
         if output.discard():
             if display and not is_timeout(error):
                 _show(output, text)

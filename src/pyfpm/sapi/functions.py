@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pyfpm.sapi.current import current
 from pyfpm.sapi.headers import check_value, header_line
 from pyfpm.sapi.response import ScriptResponse
+from pyfpm.sapi.services import services
 
 # Headers that scripts set in the same words each time, taken apart once: the argument of header(): (name in lower case,
 # line). Those that act on the status are not among them.
@@ -202,6 +203,25 @@ def setcookie(
     response.add(("set-cookie", _encodable(header_line("Set-Cookie", cookie))), False)
 
 
+def error_log(message: str) -> bool:
+    """Write to the log, as a notice, and to the web server's error log. A message that is longer than log_limit allows
+    is cut, and ends in ``...``.
+
+    Source (PHP): error_log() with message_type 0.
+    """
+    current().response.message(services().error_log(str(message)))
+    return True
+
+
+def fpm_get_status() -> dict[str, Any] | bool:
+    """The pool's figures and its processes, under the names of the status page with dashes; False when the master does
+    not tell them.
+
+    Source (PHP): fpm_get_status().
+    """
+    return services().figures() or False
+
+
 def flush() -> None:
     """Send what there is so far, with the headers if they are not sent yet."""
     current().response.flush()
@@ -224,8 +244,10 @@ FUNCTIONS = {
     function.__name__: function
     for function in (
         echo,
+        error_log,
         exit,
         flush,
+        fpm_get_status,
         header,
         header_remove,
         headers_list,

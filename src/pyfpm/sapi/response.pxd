@@ -12,6 +12,7 @@ cdef class ScriptResponse:
     cdef readonly object status
     cdef public bint head_sent
     cdef public str sent_at
+    cdef public bint told
 
     cpdef write(self, data)
     @cython.locals(block=str, has_content=bint)

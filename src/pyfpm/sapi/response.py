@@ -43,7 +43,18 @@ class Nowhere:
 
 
 class ScriptResponse:
-    __slots__ = ("_bodiless", "_held", "_held_size", "_output", "_phrase", "head_sent", "headers", "sent_at", "status")
+    __slots__ = (
+        "_bodiless",
+        "_held",
+        "_held_size",
+        "_output",
+        "_phrase",
+        "head_sent",
+        "headers",
+        "sent_at",
+        "status",
+        "told",
+    )
 
     def __init__(self, output: Output, bodiless: bool) -> None:
         self._output = output
@@ -56,6 +67,8 @@ class ScriptResponse:
         self._phrase = ""
         self.head_sent = False
         self.sent_at = ""
+        # The web server's error log has a message of this request.
+        self.told = False
 
     def write(self, data: bytes) -> None:
         if self.head_sent:
@@ -131,6 +144,11 @@ class ScriptResponse:
             self._output.error(data)
         except ConnectionAbortedError:
             raise Aborted from None
+
+    def message(self, data: bytes) -> None:
+        """Add a message to it, as php-fpm does: with a semicolon between two."""
+        self.error(b"; " + data if self.told else data)
+        self.told = True
 
     def disown(self) -> None:
         """What is written from now on reaches nobody."""

@@ -140,7 +140,8 @@ class ScriptAdapter:
         if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
-        report(current.output, self._log, error, uri, display=self._display_errors)
+        told = current.response.told
+        report(current.output, self._log, error, uri, display=self._display_errors, told=told)
         return 255
 
 

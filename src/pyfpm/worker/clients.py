@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import time
 from collections.abc import Callable, Iterable
 
@@ -16,7 +15,7 @@ _MAPPED = bytes(10) + b"\xff\xff"
 class AllowedClients:
     """Called with an address as it comes from the kernel, tells whether connections from there are taken.
 
-    What it logs are php-fpm's words, as if they had come from a worker's stderr: that is where its users look.
+    What it logs are php-fpm's words, which its users look for in what a worker has said into stderr.
 
     Args:
       addresses: IPv4 and IPv6. One that is none is logged and left out; with none left nobody is let in.
@@ -53,7 +52,7 @@ class AllowedClients:
         return False
 
     def _error(self, text: str) -> None:
-        self._log("WARNING", f'child {os.getpid()} said into stderr: "ERROR: {text}"')
+        self._log("ERROR", text)
 
 
 def text_of_address(address: bytes) -> str:

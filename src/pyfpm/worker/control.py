@@ -1,7 +1,8 @@
 """The worker's end of the channel to its master: a SOCK_SEQPACKET socket, each message a letter and what belongs to it.
 
-We say ``r`` (ready), ``m`` (we retire by ourselves, and why) and ``s`` (what does the status page say?); the watchdog
-says more on the same socket, without us. We hear ``S`` (the status page) and ``l`` (the log files were opened anew).
+We say ``r`` (ready), ``m`` (we retire by ourselves, and why), ``s`` (what does the status page say?) and ``g`` (the
+same for fpm_get_status()); the watchdog says more on the same socket, without us. We hear ``S`` (the status) and ``l``
+(the log files were opened anew).
 Nothing that is said here may keep a request waiting, but for the status page, which is one.
 """
 
@@ -14,6 +15,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from pyfpm.worker.descriptors import LONGEST_MESSAGE, receive
 
@@ -84,11 +86,19 @@ class Control:
         Returns:
           None if the master does not say: it is gone, or busy.
         """
+        return self._ask("s", query)
+
+    def ask_figures(self) -> dict[str, Any] | None:
+        """The same for programs: what fpm_get_status() returns."""
+        answer = self._ask("g")
+        return None if answer is None else json.loads(answer)
+
+    def _ask(self, letter: str, payload: str = "") -> bytes | None:
         deadline = time.monotonic() + STATUS_DEADLINE_S
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         self._pages.clear()
-        self.send("s", query)
+        self.send(letter, payload)
         while self.receive():
             if self._pages:
                 return self._pages.pop()

@@ -71,6 +71,7 @@ class Program:
     ping_response: str
     access_format: str
     access_suppress_path: tuple[str, ...]
+    catch_workers_output: bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import random
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import trio
 
-from pyfpm.observe.log import Log
+from pyfpm.observe.log import Log, cut
+from pyfpm.sapi.services import Services, provide
 from pyfpm.worker._output import forks_are_the_users
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker._slot import Slot
@@ -47,6 +52,8 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders
         adapter = ServerPages(
             adapter, program.pm_status_path, program.ping_path, program.ping_response, control.ask_status
         )
+    says = _stderr_log(orders, log)
+    provide(Services(functools.partial(_error_log, says, orders.log.limit), control.ask_figures))
     access = None
     if "access_log" in files:
         paths = program.access_suppress_path
@@ -61,7 +68,7 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders
         slot=slot,
         guard=watchdog.guard,
         access=access,
-        allowed=AllowedClients(clients, log) if clients else None,
+        allowed=AllowedClients(clients, says) if clients else None,
         on_exhausted=lambda reason: control.send("m", reason),
     )
     for fd in shared.all("listener"):
@@ -70,6 +77,35 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders
     forks_are_the_users()
     watchdog.start()
     trio.run(serve, reactor, control, slot)
+
+
+def _stderr_log(orders: Orders, log: Log) -> Callable[[str, str], None]:
+    """Where php-fpm's children write to their stderr: the master finds it there, or else we say it in its words."""
+    if orders.program.catch_workers_output:
+
+        def write(level: str, text: str) -> None:
+            if log.writes(level):
+                with suppress(OSError):  # there is no other place to say so
+                    os.write(2, f"{level}: {text}\n".encode("utf-8", "backslashreplace"))
+
+        return write
+    pid = os.getpid()
+
+    def say(level: str, text: str) -> None:
+        if level == "ERROR":
+            log("WARNING", f'child {pid} said into stderr: "{level}: {text}"')
+        else:
+            log(level, text)
+
+    return say
+
+
+def _error_log(says: Callable[[str, str], None], limit: int, message: str) -> bytes:
+    """Source: what php-fpm makes of error_log(); "NOTICE: " comes before it and counts."""
+    line = f"Python message: {message}\n".encode("utf-8", "backslashreplace")
+    said = cut(line, limit - len("NOTICE: "))[:-1]
+    says("NOTICE", said.decode())
+    return said
 
 
 def _with_jitter(settings: Settings) -> Settings:

@@ -1,0 +1,33 @@
+"""What a worker does for the scripts that run in it, beyond the request: the log, and the figures of its pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker does for its scripts.
+
+    Attributes:
+      error_log: writes a message to the log; returns what the web server's error log is to have.
+      figures: what fpm_get_status() returns; None when it cannot be known.
+    """
+
+    error_log: Callable[[str], bytes] = lambda message: message.encode("utf-8", "backslashreplace")
+    figures: Callable[[], dict[str, Any] | None] = lambda: None
+
+
+_services = Services()
+
+
+def provide(services: Services) -> None:
+    """To be called once in a worker."""
+    global _services
+    _services = services
+
+
+def services() -> Services:
+    return _services
