@@ -44,7 +44,7 @@ def test_a_status_page_comes_back(ends):
 
     def answer() -> None:
         assert master.recv(100) == b"sjson&full"
-        send(master, b"S", page(b"x" * 3_000_000))
+        send(master, b"Ssjson&full", page(b"x" * 3_000_000))
 
     thread = threading.Thread(target=answer)
     thread.start()
@@ -56,9 +56,25 @@ def test_a_master_that_does_not_answer_is_given_up_and_its_late_answer_dropped(e
     worker, master = ends
     monkeypatch.setattr(control, "STATUS_DEADLINE_S", 0.01)
     assert worker.ask_status("first") is None
-    send(master, b"S", page(b"first"))
-    send(master, b"S", page(b"second"))
+    send(master, b"Ssfirst", page(b"first"))
+    send(master, b"Sssecond", page(b"second"))
     assert worker.ask_status("second") == b"second"
+
+
+def test_a_question_that_was_never_answered_does_not_cost_the_next_one_its_answer(ends, monkeypatch):
+    """The next answer used to be taken for the missing one, and so on for ever: each status page was a 503."""
+    worker, master = ends
+    monkeypatch.setattr(control, "STATUS_DEADLINE_S", 0.01)
+    assert worker.ask_status("lost") is None
+    for _ in range(3):
+        send(master, b"Ssjson", page(b"found"))  # lies there when it is asked for
+        assert worker.ask_status("json") == b"found"
+
+
+def test_a_master_that_has_no_page_says_so_at_once(ends):
+    worker, master = ends
+    send(master, b"Ssjson")
+    assert worker.ask_status("json") is None
 
 
 def test_a_master_that_is_gone_has_no_status(ends):
@@ -99,7 +115,7 @@ def test_a_request_can_ask_for_the_status_page():
 
         def answer() -> None:
             assert worker.message_of(b"s") == b"sjson"
-            send(worker.control, b"S", page(b"the page"))
+            send(worker.control, b"Ssjson", page(b"the page"))
 
         thread = threading.Thread(target=answer)
         thread.start()

@@ -50,7 +50,7 @@ class Children:
                 self._log(
                     "WARNING", f"child {pid} was stopped on signal {number} ({_name_of(number)}), it is continued"
                 )
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGCONT)
                 continue
             if pid in self._watched:
@@ -71,7 +71,21 @@ class Children:
                 self._unknown.clear()
 
     def watch(self, pid: int) -> None:
-        """It is ours; ``wait`` has to follow."""
+        """It is ours; ``wait`` has to follow.
+
+        Raises:
+          ChildProcessError: it is not, or somebody watches it already. The number may come from a process that runs
+            other people's code, and we are about to send signals to it, maybe as root.
+        """
+        if pid in self._watched:
+            raise ChildProcessError(f"process {pid} is known already")
+        if pid <= 0:
+            raise ChildProcessError(f"{pid} is no process")  # but a group of them for kill(2), or all there are
+        if pid not in self._unknown:
+            try:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # leaves it as it is
+            except ChildProcessError:
+                raise ChildProcessError(f"process {pid} is no child of ours") from None
         self._watched[pid] = trio.Event()
         if pid in self._unknown:
             self._ended[pid] = self._unknown.pop(pid)
@@ -86,7 +100,7 @@ class Children:
     def signal(self, pid: int, number: signal.Signals) -> None:
         """Send a signal to one that is watched and not reaped yet, so that the number can't be another process's."""
         if pid in self._watched and pid not in self._ended:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # it may have become another user's (sudo)
                 os.kill(pid, number)
 
 

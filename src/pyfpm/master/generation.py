@@ -85,13 +85,16 @@ class Generation:
             log=self._log.settings,
             descriptors=shared.names,
         )
-        output = self._output()
+        output: list[int] = []
         try:
+            self._connect_output(output)
             with self._children.expecting():
                 zygote = await Zygote.start(to_json(orders), shared.descriptors, output)
                 self._children.watch(zygote.pid)
+        except OSError as error:  # We are out of descriptors or processes, say.
+            raise ZygoteError(f"no process that loads the application can be had: {error.strerror or error}") from None
         finally:
-            for fd in output or ():
+            for fd in output:
                 os.close(fd)
         self._nursery.start_soon(self._wait_for, zygote)
         for warning in zygote.warnings:
@@ -114,18 +117,16 @@ class Generation:
             await self._over.wait()
             self._over = trio.Event()
 
-    def _output(self) -> tuple[int, int] | None:
-        """Descriptors for what the application prints while it is imported, which is logged in any case: unlike a
+    def _connect_output(self, theirs: list[int]) -> None:
+        """Add descriptors for what the application prints while it is imported, which is logged in any case: unlike a
         request's, nobody else sees it."""
         if self.config.catch_workers_output is None:
-            return None
-        found = []
+            return
         for stream in ("stdout", "stderr"):
-            ours, theirs = os.pipe2(os.O_CLOEXEC)
+            ours, other = os.pipe2(os.O_CLOEXEC)
+            theirs.append(other)
             output = WorkerOutput(self.config.pool, 0, stream, self.config.decorate_workers_output, self._log)
             self._nursery.start_soon(log_output, ours, output)
-            found.append(theirs)
-        return found[0], found[1]
 
     async def fork(self) -> Worker:
         """A new worker, which is not ready yet.
@@ -137,11 +138,18 @@ class Generation:
         zygote = self._zygote
         if zygote is None:
             raise ZygoteError("the zygote is gone")
-        ends = Ends(self.config.catch_workers_output)
+        try:
+            ends = Ends(self.config.catch_workers_output)
+        except OSError as error:
+            raise ForkError(f"cannot connect to it: {error.strerror}") from None
         try:
             with self._children.expecting():
                 pid = await zygote.fork(ends.theirs)
                 self._children.watch(pid)
+        except ChildProcessError as error:
+            ends.close()
+            zygote.kill()
+            raise ZygoteError(f"the zygote does not tell the truth ({error}), it is killed") from None
         except BaseException:
             ends.close()
             raise

@@ -454,6 +454,15 @@ class Pool:
     # -- what workers say ----------------------------------------------------------------------------------------------
 
     def _heard(self, worker: Worker, kind: bytes, rest: bytes) -> None:
+        try:
+            self._follow(worker, kind, rest)
+        except Exception as error:
+            # Somebody else's code has said it, and a fault of ours in what we make of it must not end the master with
+            # all its pools.
+            what = f"{type(error).__name__}: {error}"
+            self._log("ERROR", f"a message of child {worker.pid} failed: {what}; please report this")
+
+    def _follow(self, worker: Worker, kind: bytes, rest: bytes) -> None:
         if kind == b"r":
             if self._stopping:
                 self._children.signal(worker.pid, signal.SIGTERM)  # it could not hear us before
@@ -471,9 +480,9 @@ class Pool:
             self._log("DEBUG", f"child {worker.pid} retires: {reports.text_of(rest)}")
             self._wake_up()
         elif kind == b"s":
-            self._send_status(worker, answer(self.status(), rest.decode("latin-1"), "GET"))
+            self._send_status(worker, kind + rest, answer(self.status(), rest.decode("latin-1"), "GET"))
         elif kind == b"g":
-            self._send_status(worker, json.dumps(as_php_array(self.status())).encode())
+            self._send_status(worker, kind, json.dumps(as_php_array(self.status())).encode())
         elif kind == SLOW:
             for level, message in reports.slow(worker.pid, worker.look(), rest):
                 self._log(level, message)
@@ -486,12 +495,16 @@ class Pool:
         elif kind == CRASHED:
             self._log("WARNING", reports.crashed(worker.pid, worker.look(), rest))
 
-    def _send_status(self, worker: Worker, status: bytes) -> None:
-        fd = os.memfd_create("status", os.MFD_CLOEXEC)
+    def _send_status(self, worker: Worker, question: bytes, status: bytes) -> None:
+        """The answer repeats the question, so that one that comes late is not taken for another's."""
+        try:
+            fd = os.memfd_create("status", os.MFD_CLOEXEC)
+        except OSError:
+            worker.say(b"S" + question)  # we are out of descriptors: there is no page
+            return
         try:
             os.write(fd, status)
-            os.lseek(fd, 0, os.SEEK_SET)
-            worker.say(b"S", [fd])
+            worker.say(b"S" + question, [fd])
         finally:
             os.close(fd)
 
@@ -522,8 +535,7 @@ class Pool:
 
                 nursery.start_soon(wait)
                 await trio.lowlevel.checkpoint()
-                with suppress(ProcessLookupError):
-                    os.kill(worker.pid, SIGDUMP)
+                self._children.signal(worker.pid, SIGDUMP)
             return found
         return ""
 
@@ -552,26 +564,34 @@ class Pool:
           ReloadError: it does not get so far. Nothing has changed.
         """
         generation = self._next_generation(config, places, log.for_pool(config.pool))
+        worker = None
         try:
             await generation.start()
             worker = await generation.fork()
-        except (ZygoteError, ForkError) as error:
+            worker.on_trial = True
+            self._welcome(worker, news=False)
+            await self._wait_until_ready(worker)
+            if not worker.is_ready:
+                await worker.ended.wait()
+                raise ReloadError(f"a worker of the new generation, child {worker.pid}, ended before it was ready")
+        except BaseException as error:
+            # Also when we are cancelled, because another pool's new generation does not work.
             generation.close()
-            raise ReloadError(str(error)) from None
-        worker.on_trial = True
-        self._welcome(worker, news=False)
-        await self._wait_until_ready(worker)
-        if not worker.is_ready:
-            generation.close()
-            await worker.ended.wait()
-            raise ReloadError(f"a worker of the new generation, child {worker.pid}, ended before it was ready")
+            if worker is not None:
+                self._take_back(worker)
+            if isinstance(error, (ZygoteError, ForkError)):
+                raise ReloadError(str(error)) from None
+            raise
         return Prepared(generation, worker, places, log)
+
+    def _take_back(self, worker: Worker) -> None:
+        worker.surplus = True
+        self._retire(worker)
 
     def abandon(self, prepared: Prepared) -> None:
         """It is not wanted after all: another pool's new generation does not work, say."""
         prepared.generation.close()
-        prepared.worker.surplus = True
-        self._retire(prepared.worker)
+        self._take_back(prepared.worker)
 
     async def commit(self, prepared: Prepared) -> None:
         """Exchange all workers for those of the new generation, one after the other. Returns once the old ones have

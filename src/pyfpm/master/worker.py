@@ -43,13 +43,29 @@ class Ends:
 
     Args:
       catch: its output comes to us (True), goes nowhere (False), or where ours goes (None).
+
+    Raises:
+      OSError: we are out of descriptors, say. Nothing is left open.
     """
 
     def __init__(self, catch: bool | None) -> None:
-        self.slot: Slot = create_slot()
-        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.theirs = {"control": theirs.detach(), "slot": os.dup(self.slot.fd)}
+        self.theirs: dict[str, int] = {}
         self.outputs: dict[str, int] = {}
+        self.slot: Slot = create_slot()
+        try:
+            self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            self.slot.close()
+            raise
+        self.theirs["control"] = theirs.detach()
+        try:
+            self._connect(catch)
+        except OSError:
+            self.close()
+            raise
+
+    def _connect(self, catch: bool | None) -> None:
+        self.theirs["slot"] = os.dup(self.slot.fd)
         if catch is not None:
             for name in ("stdout", "stderr"):
                 if catch:

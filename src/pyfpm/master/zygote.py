@@ -35,6 +35,9 @@ _DEFAULT = (
 # A fork takes milliseconds. One that takes this long hangs in something that the application does around forks.
 FORK_TIMEOUT_S = 10.0
 
+# Digits of a process id: the kernel's largest is 4194304.
+LONGEST_PID = 7
+
 
 class ZygoteError(Exception):
     """The application cannot be started; the message is the reason as text, maybe a traceback."""
@@ -60,7 +63,7 @@ class Zygote:
         self._lock = trio.Lock()
 
     @classmethod
-    async def start(cls, orders: bytes, descriptors: Sequence[int], output: tuple[int, int] | None = None) -> Zygote:
+    async def start(cls, orders: bytes, descriptors: Sequence[int], output: Sequence[int] = ()) -> Zygote:
         """Execute a zygote and wait until it has the application.
 
         Args:
@@ -74,7 +77,7 @@ class Zygote:
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         ]
-        if output is not None:
+        if output:
             actions += [(os.POSIX_SPAWN_DUP2, output[0], 1), (os.POSIX_SPAWN_DUP2, output[1], 2)]
         with theirs:
             actions.append((os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD))
@@ -86,7 +89,11 @@ class Zygote:
                 file_actions=actions,
                 setsigdef=_DEFAULT,
             )
-        zygote = cls(pid, ours)
+        try:
+            zygote = cls(pid, ours)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)  # nobody has waited for it yet, so the number is its own
+            raise
         try:
             socket.send_fds(ours, [orders], list(descriptors))
             ours.setblocking(False)
@@ -98,6 +105,9 @@ class Zygote:
         except OSError as error:
             zygote.kill()
             raise ZygoteError(f"the process that loads the application does not listen: {error.strerror}") from None
+        except (ValueError, TypeError, RecursionError):
+            zygote.kill()
+            raise ZygoteError("the process that loads the application says something without sense") from None
         except BaseException:
             # Cancelled, maybe, because nobody wants to wait for it any longer: it does not listen while it imports.
             zygote.kill()
@@ -126,8 +136,12 @@ class Zygote:
                     raise ZygoteError("the zygote is gone")
                 if not answer.startswith(b"forked "):
                     raise ForkError(_text(answer))
+                number = answer[7:]
+                if not number.isdigit() or len(number) > LONGEST_PID:
+                    self.kill()
+                    raise ZygoteError("the zygote says something without sense, it is killed")
                 self.has_forked = True
-                return int(answer[7:])
+                return int(number)
             # Its answer may still come, and would be taken for the next one's.
             self.kill()
             raise ZygoteError(f"the zygote does not answer within {FORK_TIMEOUT_S:.0f} seconds, it is killed")

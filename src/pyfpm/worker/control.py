@@ -22,6 +22,9 @@ from pyfpm.worker.descriptors import LONGEST_MESSAGE, receive
 # How long a status page may take, in seconds. The master has nothing to do that takes longer than some milliseconds.
 STATUS_DEADLINE_S = 2.0
 
+# Bytes of a query string that the master gets to see; all that it understands are a few words.
+LONGEST_QUERY = 1024
+
 
 class Control:
     """
@@ -33,9 +36,9 @@ class Control:
     def __init__(self, sock: socket.socket, files: Mapping[str, int] | None = None) -> None:
         self._socket = sock
         self._files = dict(files or {})
-        self._pages: list[bytes] = []
-        # Answers that were given up, and may come yet.
-        self._late = 0
+        # What we have asked for, and what the answer was; another's was given up, and comes late.
+        self._asked: bytes | None = None
+        self._page: bytes | None = None
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -45,7 +48,9 @@ class Control:
 
     def send(self, letter: str, payload: str = "") -> None:
         """Never waits: a master that does not listen misses it."""
-        message = (letter + payload).encode("utf-8", "backslashreplace")[:LONGEST_MESSAGE]
+        self._send((letter + payload).encode("utf-8", "backslashreplace")[:LONGEST_MESSAGE])
+
+    def _send(self, message: bytes) -> None:
         with suppress(OSError):
             self._socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
@@ -67,10 +72,9 @@ class Control:
                     os.close(fd)
 
     def _handle(self, letter: bytes, payload: bytes, fds: list[int]) -> None:
-        if letter == b"S" and self._late:
-            self._late -= 1
-        elif letter == b"S" and fds:
-            self._pages.append(_content(fds[0]))
+        if letter == b"S" and payload == self._asked:
+            self._asked = None
+            self._page = _content(fds[0]) if fds else None
         elif letter == b"l":
             for name, fd in zip(json.loads(payload), fds, strict=False):
                 if name in self._files:
@@ -86,28 +90,28 @@ class Control:
         Returns:
           None if the master does not say: it is gone, or busy.
         """
-        return self._ask("s", query)
+        return self._ask(b"s" + query.encode("latin-1", "backslashreplace")[:LONGEST_QUERY])
 
     def ask_figures(self) -> dict[str, Any] | None:
         """The same for programs: what fpm_get_status() returns."""
-        answer = self._ask("g")
+        answer = self._ask(b"g")
         return None if answer is None else json.loads(answer)
 
-    def _ask(self, letter: str, payload: str = "") -> bytes | None:
+    def _ask(self, question: bytes) -> bytes | None:
         deadline = time.monotonic() + STATUS_DEADLINE_S
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        self._pages.clear()
-        self.send(letter, payload)
-        while self.receive():
-            if self._pages:
-                return self._pages.pop()
+        self._asked = question
+        self._page = None
+        self._send(question)
+        while self.receive() and self._asked is not None:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             poll.poll(left * 1000)
-        self._late += 1
-        return None
+        self._asked = None
+        page, self._page = self._page, None
+        return page
 
 
 def _content(fd: int) -> bytes:

@@ -42,6 +42,10 @@ from pyfpm.worker.work import work
 
 NO_SIGNAL = 0
 
+# Of what a fork does not go well with, told to the master in one message: sentences, and characters of each.
+MOST_WARNINGS = 20
+MOST_OF_A_WARNING = 400
+
 # sysexits.h
 EX_SOFTWARE = 70
 
@@ -82,7 +86,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     try:
-        control.send(b"ready" + json.dumps(warnings).encode()[:LONGEST_MESSAGE])
+        control.send(b"ready" + json.dumps(_that_fit(warnings)).encode())
         while True:
             message, own = receive(control)
             if not message:
@@ -94,6 +98,13 @@ def main() -> None:
                 _fork(control, Descriptors(names, own), descriptors, adapter, orders, log)
     except ConnectionError:
         return  # the master ended while we were at it
+
+
+def _that_fit(warnings: list[str]) -> list[str]:
+    """An application that leaves a thousand threads behind has been told enough with the first ones."""
+    shown = [text[:MOST_OF_A_WARNING] for text in warnings[:MOST_WARNINGS]]
+    more = len(warnings) - len(shown)
+    return [*shown, f"the application has left {more} more of these behind"] if more else shown
 
 
 def _fail(control: socket.socket, reason: str) -> None:
