@@ -156,6 +156,19 @@ def test_failed_reload_is_1_with_the_reason_and_the_old_code_serves(ctl: Ctl, py
     assert ask(server.socket, "/").body == b"old"
 
 
+def test_broken_configuration_is_for_the_running_master_to_refuse(ctl: Ctl, pyfpm: Start) -> None:
+    """It used to be 2, with no word in the master's log, and nothing of that master could be looked at by -y."""
+    text = "[www]\nlisten = $DIR/fpm.sock\npm = static\npm.max_children = 1\n"
+    server = pyfpm(config=text)
+    server.configure(text + "pm.no_such = 1\n")
+    file = server.directory / "pyfpm.conf"
+    done = ctl("reload", "-y", file)
+    assert (done.status, done.out) == (1, "")
+    assert "pm.no_such" in done.err
+    assert server.logged("reload failed")
+    assert ctl("ping", "-y", file).out == "pong\n"
+
+
 APPLICATION = """
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -192,6 +205,8 @@ def test_control_socket_and_pool_are_looked_up_in_the_configuration(ctl: Ctl, py
     done = ctl("doctor", "--root", "/etc", "--uri", "/x.py", *options, "--json", "--no-request")
     assert done.status == 1
     (place / "pyfpm.conf").write_text("[global]\nwhat = 1\n")
+    assert f"pid {server.pid}" in ctl("status", *options).out
+    server.stop()
     done = ctl("status", *options)
     assert done.status == 2 and f"[{place}/pyfpm.conf:2]" in done.err
 

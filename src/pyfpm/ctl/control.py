@@ -109,12 +109,7 @@ def find(control: str | None, config_file: str | None) -> str:
     if control:
         return control
     if config_file:
-        path = load(config_file).control_socket
-        if path is None:
-            raise Unreachable(
-                f"{config_file} says of no control socket: it has neither control_socket, pid nor a socket"
-            )
-        return path
+        return _of_file(config_file)
     if found := os.environ.get(ENVIRONMENT):
         return found
     running = running_ones()
@@ -126,6 +121,25 @@ def find(control: str | None, config_file: str | None) -> str:
             f" {ENVIRONMENT}=PATH, or -y with its configuration file"
         )
     raise Unreachable("several run; choose one with --control:\n" + "\n".join(f"  {path}" for path in running))
+
+
+def _of_file(config_file: str) -> str:
+    """The control socket that the file names; or that of the master which was started with it, where the file is broken
+    or has another name for it by now. Such a file is a reason to look at that master, and it is for the master to say
+    what a reload makes of it."""
+    try:
+        path = load(config_file).control_socket
+    except Unreachable:
+        if running := running_ones(config_file):
+            return running[0]
+        raise
+    if path is not None and os.path.exists(path):
+        return path
+    if running := running_ones(config_file):
+        return running[0]
+    if path is None:
+        raise Unreachable(f"{config_file} says of no control socket: it has neither control_socket, pid nor a socket")
+    return path
 
 
 def load(config_file: str) -> Config:
@@ -140,14 +154,16 @@ def load(config_file: str) -> Config:
         raise Unreachable(f"{config_file}: {error.strerror}") from None
 
 
-def running_ones() -> list[str]:
-    """Control sockets that masters listen on, of root and of our own user. No byte is sent to anybody for this."""
+def running_ones(config_file: str | None = None) -> list[str]:
+    """Control sockets that masters listen on, of root and of our own user; with a file, of those that were started with
+    it. No byte is sent to anybody for this."""
     try:
         with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as file:
             table = file.read()
     except OSError:
         return []
-    return sorted(path for path in candidates(table) if _is_of_a_master(path))
+    title = b"pyfpm" if config_file is None else os.fsencode(f"master process ({os.path.abspath(config_file)})")
+    return sorted(path for path in candidates(table) if _is_of_a_master(path, title))
 
 
 def candidates(table: str) -> set[str]:
@@ -166,7 +182,7 @@ def candidates(table: str) -> set[str]:
     return found
 
 
-def _is_of_a_master(path: str) -> bool:
+def _is_of_a_master(path: str, title: bytes) -> bool:
     try:
         found = os.stat(path)
         # Anybody can make a socket in /tmp, and we are going to believe what it says.
@@ -178,6 +194,6 @@ def _is_of_a_master(path: str) -> bool:
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid, _, _ = struct.unpack("3i", credentials)
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"pyfpm" in file.read()
+            return title in file.read()
     except OSError:
         return False
