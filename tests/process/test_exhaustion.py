@@ -23,7 +23,9 @@ def fill(server) -> None:
     """Leave the master not one descriptor."""
     numbers = set(processes.descriptors(server.pid))
     free = next(n for n in range(3, 1000) if n not in numbers)
-    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (free, resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1]))
+    resource.prlimit(
+        server.pid, resource.RLIMIT_NOFILE, (free, resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1])
+    )
 
 
 def test_no_worker_can_be_started_for_a_while(pyfpm, place):
