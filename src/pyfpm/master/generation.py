@@ -60,6 +60,7 @@ class Generation:
         self._zygote: Zygote | None = None
         self._replacing = trio.Lock()
         self._running = 0
+        self._forking = 0
         self._over = trio.Event()
         self.closed = False
 
@@ -136,12 +137,13 @@ class Generation:
           ZygoteError: the zygote is gone; ``replace`` starts another.
         """
         zygote = self._zygote
-        if zygote is None:
+        if zygote is None or self.closed:
             raise ZygoteError("the zygote is gone")
         try:
             ends = Ends(self.config.catch_workers_output)
         except OSError as error:
             raise ForkError(f"cannot connect to it: {error.strerror}") from None
+        self._forking += 1
         try:
             with self._children.expecting():
                 pid = await zygote.fork(ends.theirs)
@@ -153,6 +155,10 @@ class Generation:
         except BaseException:
             ends.close()
             raise
+        finally:
+            self._forking -= 1
+            if self.closed and not self._forking:
+                zygote.close()
         ends.close_theirs()
         return Worker(pid, self.number, ends)
 
@@ -180,9 +186,10 @@ class Generation:
             self._zygote.reopen(names, descriptors)
 
     def close(self) -> None:
-        """No more workers of this generation."""
+        """No more workers of this generation, once those that are being forked are there: one that we do not get to know
+        would serve some requests before it finds out, and nobody would have its counters."""
         self.closed = True
-        if self._zygote is not None:
+        if self._zygote is not None and not self._forking:
             self._zygote.close()
 
     def kill(self) -> None:

@@ -202,6 +202,9 @@ class Pool:
             self._spawning -= 1
             self._wake_up()
         self._welcome(worker, news)
+        if generation is not self.generation:
+            worker.surplus = True  # a reload has been faster
+            self._retire(worker)
 
     def _zygote_lost(self, generation: Generation) -> None:
         self._tasks.start_soon(self._restore, generation, ZygoteError("the zygote is gone"))
