@@ -26,6 +26,9 @@ VERSION = f"pyfpm {__version__} (Python {platform.python_version()})"
 EX_USAGE = 64
 EX_CONFIG = 78
 
+# Of a unix socket, in bytes [unix(7), sun_path].
+LONGEST_SOCKET_PATH = 107
+
 EPILOG = """\
 examples:
   pyfpm --socket /tmp/fpm.sock --workers 4 --docroot /srv/www      scripts, as php-fpm runs .php files
@@ -157,6 +160,10 @@ def overrides(arguments: argparse.Namespace, directory: str) -> list[Override]:
             raise ConfigError(f"--{option} was given nothing")
     # Relative paths are meant from where the command was given, before any chdir.
     sockets = [os.path.normpath(os.path.join(directory, path)) for path in arguments.socket or ()]
+    for path in sockets:
+        if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+            longest = f"longer than the {LONGEST_SOCKET_PATH} bytes that Linux allows"
+            raise ConfigError(f"the socket path {path!r} is {longest}")
     if sockets or arguments.listen:
         found.append(("listen", (*sockets, *(arguments.listen or ()))))
     if arguments.docroot:
@@ -242,9 +249,32 @@ def _tested(config: Config, log: Log, *, print_all: bool) -> int:
         log(level, line)
     for line in dump(config) if print_all else ():
         log("NOTICE", line)
+    if any([_cannot_bind(pool, log) for pool in config.pools]):
+        log("ERROR", "FPM initialization failed")
+        return EX_CONFIG
     what = f"configuration file {config.path}" if config.path else "configuration of the command line"
     log("NOTICE", f"{what} test is successful")
     return 0
+
+
+def _cannot_bind(pool: PoolConfig, log: Log) -> bool:
+    """Whether pyfpm would have to listen elsewhere; and a warning where everybody can come."""
+    paths = [address for address in pool.listen if "/" in address]
+    long = [path for path in paths if len(os.fsencode(path)) > LONGEST_SOCKET_PATH]
+    for path in long:
+        length = f"found length: {len(os.fsencode(path))}, maximal length: {LONGEST_SOCKET_PATH}"
+        log("ERROR", f"[pool {pool.pool}] cannot bind to UNIX socket '{path}' as path is too long ({length})")
+    for address in pool.listen:
+        host = address.rpartition(":")[0].strip("[]")
+        if not host or address in paths or pool.listen_allowed_clients:
+            continue
+        if not (host.startswith("127.") or host in ("::1", "localhost")):
+            log(
+                "WARNING",
+                f"[pool {pool.pool}] {address} can be reached from other machines, and whoever reaches it can run any"
+                " script; name who may connect in listen.allowed_clients",
+            )
+    return bool(long)
 
 
 def _warn_of_root(pool: PoolConfig, log: Log) -> None:

@@ -21,6 +21,10 @@ from pyfpm.observe.log import Log
 WEB_SERVER_GROUPS = ("www-data", "nginx", "http", "caddy", "apache")
 
 
+# Of a unix socket, in bytes [unix(7), sun_path].
+LONGEST_PATH = 107
+
+
 class ListenError(Exception):
     """The address cannot be listened on; the message says which, and why."""
 
@@ -77,7 +81,7 @@ def listen(address: str, config: PoolConfig, log: Log) -> Listener:
       ListenError: the address is malformed, in use or not ours to use.
     """
     if "/" in address:
-        return Listener(address, _listen_unix(address, config))
+        return Listener(address, _listen_unix(address, config, log))
     host, port = _split(address)
     if not host:
         # A port alone means loopback, since who can connect can run code; and everywhere, as in php-fpm, where it is
@@ -158,6 +162,15 @@ def _backlog(config: PoolConfig) -> int:
     return 65_535 if config.listen_backlog < 0 else config.listen_backlog
 
 
+def too_long(path: str) -> str | None:
+    """What is wrong with the path of a unix socket, if it is its length."""
+    length = len(os.fsencode(path))
+    if length <= LONGEST_PATH:
+        return None
+    found = f"(found length: {length}, maximal length: {LONGEST_PATH})"
+    return f"cannot bind to UNIX socket '{path}' as path is too long {found}"
+
+
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -169,10 +182,11 @@ def _split(address: str) -> tuple[str, int]:
     return ("0.0.0.0" if host == "*" else host), int(port)
 
 
-def _listen_unix(address: str, config: PoolConfig) -> socket.socket:
+def _listen_unix(address: str, config: PoolConfig, log: Log) -> socket.socket:
     path = os.path.abspath(address)
-    if len(os.fsencode(path)) > 107:
-        raise ListenError(f"the socket path {path!r} is longer than the 107 bytes that Linux allows")
+    if (said := too_long(path)) is not None:
+        path = os.fsdecode(os.fsencode(path)[:LONGEST_PATH])
+        log("WARNING", f"[pool {config.pool}] {said}, trying cut socket path instead '{path}'")
     _make_way(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Nobody connects before owner and mode are right.
