@@ -6,9 +6,11 @@ file's mode. One JSON object a line in, one out, then the end.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import stat
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -50,6 +52,8 @@ class ControlSocket:
         umask = os.umask(0o177)
         try:
             with suppress(FileNotFoundError):
+                if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                    raise FileExistsError(errno.EEXIST, "exists and is not a socket", path)
                 os.unlink(path)
             self._socket.bind(path)
         except BaseException:

@@ -64,7 +64,12 @@ class PidFile:
 
     def write(self) -> None:
         temporary = f"{self.path}.{os.getpid()}"
-        with open(temporary, "w") as file:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        # A new file, and no link to another that somebody has put there. Everybody may read it, whatever our umask.
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with open(fd, "w") as file:
+            os.fchmod(fd, 0o644)
             file.write(f"{os.getpid()}\n")
         # Readers find the old number or the new one, never half of it.
         os.replace(temporary, self.path)

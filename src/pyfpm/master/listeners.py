@@ -54,7 +54,7 @@ class Listener:
             return
         try:
             if self._made is not None:
-                _own(self.socket.getsockname(), config)
+                _own(self.socket.getsockname(), config, self._made)
             self.socket.listen(_backlog(config))
         except OSError as error:
             raise ListenError(f"unable to change the listening socket {self.address!r}: {error.strerror}") from None
@@ -204,16 +204,34 @@ def _listen_unix(address: str, config: PoolConfig, log: Log) -> socket.socket:
     return listening
 
 
-def _own(path: str, config: PoolConfig) -> None:
-    """listen.owner, .group and .mode; or the access control list, before which owner and group step back."""
+def _own(path: str, config: PoolConfig, made: os.stat_result | None = None) -> None:
+    """listen.owner, .group and .mode; or the access control list, before which owner and group step back.
+
+    The directory may be one that others can write to, who could have put a link to root's files there. So what is
+    changed is one file that was looked at, whatever has its name meanwhile.
+
+    Args:
+      made: what bind made there; a file that is another by now is left alone.
+    """
     owner, group = _ids(config.listen_owner, config.listen_group)
-    if config.listen_acl_users or config.listen_acl_groups:
-        os.chmod(path, config.listen_mode)
-        acl.set_access(path, config.listen_mode, config.listen_acl_users, config.listen_acl_groups)
-        return
-    if (owner, group) != (-1, -1):
-        os.chown(path, owner, group)
-    os.chmod(path, config.listen_mode)
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISSOCK(info.st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), path)
+        if made is not None and (info.st_dev, info.st_ino) != (made.st_dev, made.st_ino):
+            return
+        # Linux has no other name for what an O_PATH descriptor stands for. Without /proc the path has to do.
+        there = f"/proc/self/fd/{fd}" if os.path.exists(f"/proc/self/fd/{fd}") else path
+        if config.listen_acl_users or config.listen_acl_groups:
+            os.chmod(there, config.listen_mode)
+            acl.set_access(there, config.listen_mode, config.listen_acl_users, config.listen_acl_groups)
+            return
+        if (owner, group) != (-1, -1):
+            os.chown(there, owner, group)
+        os.chmod(there, config.listen_mode)
+    finally:
+        os.close(fd)
 
 
 def _ids(owner: str | None, group: str | None) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 
 # Visitors' addresses and errors are in them.
@@ -15,27 +17,30 @@ class LogFile:
     Args:
       path: appended to; made if it is not there. Where it is not a regular file (``/dev/stderr``, ``/proc/self/fd/2``),
         it may be a pipe or a socket, which can't be opened by that name: then the descriptor that it names is used.
-      owner: user and group ids for a file that we make; None: ours.
 
     Raises:
       OSError: it cannot be opened.
     """
 
-    def __init__(self, path: str, owner: tuple[int, int] | None = None) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self._owner = owner
         self.fd = self._open()
 
     def _open(self) -> int:
         number = _descriptor(self.path)
         if number is not None:
             return os.dup(number)
-        is_new = not os.path.exists(self.path)
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, MODE)
-        if is_new and self._owner is not None:
-            with suppress(OSError):  # Not ours to give away; the descriptor is what counts.
-                os.fchown(fd, *self._owner)
-        return fd
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+        try:
+            return os.open(self.path, flags | os.O_NOFOLLOW, MODE)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+        # A link. In a directory that others can write to it may be theirs, and lead to what only we can write to: a line
+        # of a log in root's crontab, say. Those of our own and of root's are followed; images link logs to /dev/stderr.
+        # Whoever may put another in its place between the two calls owns the directory, and that has been looked at.
+        _check_link(self.path)
+        return os.open(self.path, flags, MODE)
 
     def reopen(self) -> None:
         """Write to the file that has the name now. Raises OSError, and goes on with the old one."""
@@ -49,6 +54,14 @@ class LogFile:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def _check_link(path: str) -> None:
+    ours = (0, os.geteuid())
+    directory = os.stat(os.path.dirname(path) or ".")
+    is_open_to_others = directory.st_mode & 0o022 and not directory.st_mode & stat.S_ISVTX
+    if os.lstat(path).st_uid not in ours or directory.st_uid not in ours or is_open_to_others:
+        raise OSError(errno.ELOOP, "is a link that another user may have made", path)
 
 
 def _descriptor(path: str) -> int | None:

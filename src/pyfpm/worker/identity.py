@@ -34,6 +34,9 @@ def become(program: Program) -> None:
     user = _user(program.user) if program.user is not None else None
     group = _group(program.group) if program.group is not None else None
     is_root = os.geteuid() == 0
+    gid = group if group is not None else user.pw_gid if user is not None else os.getegid()
+    # Before the change of root: in there /etc/group, and the libraries that look users up, may be the pool's own user's.
+    groups = os.getgrouplist(user.pw_name, gid) if user is not None else []
     _set_limits(program)
     if program.process_priority is not None and is_root:
         os.setpriority(os.PRIO_PROCESS, 0, program.process_priority)
@@ -44,8 +47,7 @@ def become(program: Program) -> None:
         os.chroot(program.chroot)
         os.chdir("/")
     if is_root and (user is not None or group is not None):
-        gid = group if group is not None else user.pw_gid if user is not None else os.getegid()
-        os.setgroups(os.getgrouplist(user.pw_name, gid) if user is not None else [])
+        os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         if user is not None:
             os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
