@@ -24,7 +24,7 @@ class MainConfig:
         None,
         "Where the log goes.",
         example="/var/log/pyfpm.log",
-        differs="Unset it is standard error; php-fpm has log/php-fpm.log.",
+        differs="Unset it is standard error, also in the background; php-fpm has log/php-fpm.log.",
     )
     syslog_ident: str = directive("syslog.ident", values.text, "pyfpm", "Name in the system's log.")
     syslog_facility: str = directive("syslog.facility", values.facility, "daemon", "Part of the system's log.")
@@ -82,7 +82,7 @@ class MainConfig:
         example="65536",
     )
     rlimit_core: int | str | None = directive(
-        "rlimit_core", values.core_limit, None, "Largest core dump in bytes.", example="unlimited"
+        "rlimit_core", values.core_limit, None, "Largest core dump in bytes; 0 leaves it as it is.", example="unlimited"
     )
     events_mechanism: str = directive(
         "events.mechanism",

@@ -73,7 +73,7 @@ class PoolConfig:
         "listen.allowed_clients",
         values.comma_words,
         (),
-        "Addresses that may connect by TCP; unset for all.",
+        "Addresses that may connect by TCP; unset for all. Who is turned away is told to the worker's stderr.",
         example="127.0.0.1,::1",
     )
     process_priority: int | None = directive(
@@ -187,7 +187,11 @@ class PoolConfig:
         "rlimit_files", values.file_limit, None, "Most open descriptors of a worker.", example="4096"
     )
     rlimit_core: int | str | None = directive(
-        "rlimit_core", values.core_limit, None, "Largest core dump of a worker in bytes.", example="unlimited"
+        "rlimit_core",
+        values.core_limit,
+        None,
+        "Largest core dump of a worker in bytes; 0 leaves it as it is.",
+        example="unlimited",
     )
     chroot: str | None = directive(
         "chroot",
@@ -207,7 +211,8 @@ class PoolConfig:
         "catch_workers_output",
         values.flag,
         None,
-        "Lines that workers write to stdout and stderr go to the log.",
+        "Lines that workers write to stdout and stderr go to the log; else they are lost (print() and logging of a WSGI"
+        " application, for two).",
         in_file=False,
         differs="Without a file, workers write to pyfpm's own stderr unless it is set.",
     )
@@ -218,7 +223,7 @@ class PoolConfig:
         "clear_env",
         values.flag,
         False,
-        "Workers see only the variables that env[] gives them.",
+        "Workers see only the variables that env[] gives them, and USER and HOME of user where that is set.",
         in_file=True,
         differs="Without a file: no.",
     )

@@ -46,7 +46,7 @@ def _module(place: str, spec: str) -> ModuleType:
             raise
         raise LoadError(
             f"no module named {error.name!r} for the application {spec!r}; looked in {_places()}"
-            " (--chdir DIR sets the first place)"
+            " (chdir sets the first place)"
         ) from None
 
 
