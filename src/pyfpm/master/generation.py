@@ -186,8 +186,8 @@ class Generation:
             self._zygote.reopen(names, descriptors)
 
     def close(self) -> None:
-        """No more workers of this generation, once those that are being forked are there: one that we do not get to know
-        would serve some requests before it finds out, and nobody would have its counters."""
+        """No more workers of this generation, once those that are being forked are there: one that we did not get to
+        know would serve some requests before it finds out, and nobody would have its counters."""
         self.closed = True
         if self._zygote is not None and not self._forking:
             self._zygote.close()
