@@ -249,7 +249,8 @@ def _tested(config: Config, log: Log, *, print_all: bool) -> int:
         log(level, line)
     for line in dump(config) if print_all else ():
         log("NOTICE", line)
-    if any([_cannot_bind(pool, log) for pool in config.pools]):
+    wrong = [pool for pool in config.pools if _cannot_bind(pool, log)]  # each is told
+    if wrong:
         log("ERROR", "FPM initialization failed")
         return EX_CONFIG
     what = f"configuration file {config.path}" if config.path else "configuration of the command line"

@@ -73,10 +73,10 @@ def test_a_reload_does_not_give_away_what_a_link_in_the_socket_s_place_leads_to(
 
 def test_a_log_is_not_written_through_a_link_of_another_user_s(treasure, theirs):
     link(theirs / "access.log", treasure)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="another user"):
         LogFile(str(theirs / "access.log"))
     link(theirs / "new.log", theirs.parent / "crontab")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="another user"):
         LogFile(str(theirs / "new.log"))
     assert untouched(treasure) and not (theirs.parent / "crontab").exists()
 
@@ -85,7 +85,7 @@ def test_nor_is_one_that_is_opened_again(treasure, theirs):
     log = LogFile(str(theirs / "slow.log"))
     os.unlink(theirs / "slow.log")
     link(theirs / "slow.log", treasure)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="another user"):
         log.reopen()
     log.write("a line")
     assert untouched(treasure)

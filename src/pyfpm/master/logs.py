@@ -36,9 +36,10 @@ class LogFile:
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
-        # A link. In a directory that others can write to it may be theirs, and lead to what only we can write to: a line
-        # of a log in root's crontab, say. Those of our own and of root's are followed; images link logs to /dev/stderr.
-        # Whoever may put another in its place between the two calls owns the directory, and that has been looked at.
+        # A link. In a directory that others can write to it may be theirs, and lead to what only we can write to: a
+        # line of a log in root's crontab, say. Those of our own and of root's are followed; images link logs to
+        # /dev/stderr. Whoever may put another in its place between the two calls owns the directory, and that has been
+        # looked at.
         _check_link(self.path)
         return os.open(self.path, flags, MODE)
 

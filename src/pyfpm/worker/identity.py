@@ -35,7 +35,7 @@ def become(program: Program) -> None:
     group = _group(program.group) if program.group is not None else None
     is_root = os.geteuid() == 0
     gid = group if group is not None else user.pw_gid if user is not None else os.getegid()
-    # Before the change of root: in there /etc/group, and the libraries that look users up, may be the pool's own user's.
+    # Before the change of root: in there /etc/group, and the libraries that look users up, may be the user's own.
     groups = os.getgrouplist(user.pw_name, gid) if user is not None else []
     _set_limits(program)
     if program.process_priority is not None and is_root:
