@@ -73,6 +73,12 @@ class Generation:
         zygote = self._zygote
         return zygote is not None and (zygote.has_forked or trio.current_time() - zygote.started > after_s)
 
+    @property
+    def waits(self) -> bool:
+        """There is nothing to load before somebody comes, and nothing that a start could prove: the zygote is started
+        with the first worker. A host of hundreds of such pools has as many processes as there are visitors."""
+        return self.config.pm == "ondemand" and self.config.app is None
+
     async def start(self) -> None:
         """Load the application.
 
@@ -136,6 +142,10 @@ class Generation:
           ForkError: there is none this time; there may be later.
           ZygoteError: the zygote is gone; ``replace`` starts another.
         """
+        if self._zygote is None and self.waits:
+            async with self._replacing:
+                if self._zygote is None and not self.closed:
+                    await self.start()
         zygote = self._zygote
         if zygote is None or self.closed:
             raise ZygoteError("the zygote is gone")

@@ -59,10 +59,10 @@ class ReloadError(Exception):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A new generation of a pool that is ready to take over."""
+    """A new generation of a pool that is ready to take over; without a worker where nobody waits for one."""
 
     generation: Generation
-    worker: Worker
+    worker: Worker | None
     places: Places
     log: Log
 
@@ -144,7 +144,8 @@ class Pool:
         """
         generation = self._next_generation(self.config, self.places, self._log)
         self.generation = generation
-        await generation.start()
+        if not generation.waits:
+            await generation.start()
         first = self._allowed(scaling.first_workers(self.config))
         for _ in range(first):
             self._spawn()
@@ -421,6 +422,7 @@ class Pool:
             if self._stopping or self._serving() or self._spawning or self._exchanging:
                 await self._changed()
                 continue
+            changed = False
             async with trio.open_nursery() as nursery:
 
                 async def watch(readable: socket.socket, scope: trio.CancelScope = nursery.cancel_scope) -> None:
@@ -429,13 +431,15 @@ class Pool:
                     scope.cancel()
 
                 async def until_changed(scope: trio.CancelScope = nursery.cancel_scope) -> None:
+                    nonlocal changed
                     await self._changed()
+                    changed = True
                     scope.cancel()
 
                 for each in (*self.places.listeners, self._take):
                     nursery.start_soon(watch, each)
                 nursery.start_soon(until_changed)
-            if self._serving() or self._spawning:
+            if changed or self._serving() or self._spawning:
                 continue
             if self._brake.is_on:
                 await trio.sleep_until(self._brake.not_before)
@@ -568,6 +572,8 @@ class Pool:
         """
         generation = self._next_generation(config, places, log.for_pool(config.pool))
         worker = None
+        if generation.waits and not self.workers:
+            return Prepared(generation, None, places, log)
         try:
             await generation.start()
             worker = await generation.fork()
@@ -594,7 +600,8 @@ class Pool:
     def abandon(self, prepared: Prepared) -> None:
         """It is not wanted after all: another pool's new generation does not work, say."""
         prepared.generation.close()
-        self._take_back(prepared.worker)
+        if prepared.worker is not None:
+            self._take_back(prepared.worker)
 
     async def commit(self, prepared: Prepared) -> None:
         """Exchange all workers for those of the new generation, one after the other. Returns once the old ones have
@@ -613,15 +620,16 @@ class Pool:
             old.close()
         self._exchanging = True
         try:
-            await self._exchange(prepared.worker)
+            await self._exchange(prepared)
         finally:
             self._exchanging = False
         self._wake_up()
 
-    async def _exchange(self, first: Worker) -> None:
+    async def _exchange(self, prepared: Prepared) -> None:
         """Old workers go one after the other, each when there is a new one in its place."""
-        first.on_trial = False
-        leaving = [worker for worker in self._serving() if worker.generation != first.generation]
+        if prepared.worker is not None:
+            prepared.worker.on_trial = False
+        leaving = [worker for worker in self._serving() if worker.generation != prepared.generation.number]
         for position, worker in enumerate(leaving):
             # The first is there already; the new configuration may want fewer, or none before somebody comes.
             if 0 < position < self.max_children and self.config.pm != "ondemand" and not self._stopping:
