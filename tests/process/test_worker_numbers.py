@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from support import processes
 from support.server import CommandFailed
 from support.waiting import eventually
 from support.wire import Wire, ask
@@ -41,8 +42,15 @@ def running(place) -> int:
     return len(list(place.glob("runs*")))
 
 
-def test_ondemand_begins_with_nobody_and_a_warm_zygote(pyfpm):
+def test_ondemand_begins_with_nobody(pyfpm):
+    # Not even a zygote, which would have nothing to import; a host may have hundreds of such pools.
     server = pyfpm(config=ON_DEMAND)
+    assert processes.children(server.pid) == []
+
+
+def test_ondemand_begins_with_a_warm_zygote_where_there_is_an_application(pyfpm, place):
+    (place / "app.py").write_text("def application(environ, start):\n    start('200 OK', [])\n    return [b'']\n")
+    server = pyfpm(config=ON_DEMAND + f"chdir = {place}\napp = app:application\n")
     assert not server.workers
     assert server.zygote
 

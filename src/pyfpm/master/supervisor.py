@@ -87,7 +87,7 @@ def run(config: Config, options: StartOptions) -> int:
         return trio.run(master.main)
     except StartError as error:
         log("ERROR", str(error))
-        if log.fd != 2:
+        if not _is_stderr(log.fd):
             Log()("ERROR", str(error))  # whoever starts us looks at the terminal
         return _failed(log, launch)
     finally:
@@ -233,7 +233,7 @@ class Master:
         if self._control is not None:
             self._tasks.start_soon(self._control.serve)
         if self._options.daemonize:
-            let_go_of_terminal(keep_stderr=self.log.fd == 2 and self.log.settings.syslog_ident is None)
+            let_go_of_terminal(keep_stderr=_is_stderr(self.log.fd) and self.log.settings.syslog_ident is None)
         self._launch.tell(0)
         self._notify(READY=1, STATUS="Ready to handle connections", MAINPID=os.getpid())
         self._tasks.start_soon(self._tell_systemd)
@@ -456,7 +456,7 @@ class Master:
         for number, address in inherited:
             said = f'using inherited socket fd={number}, "{address}"'
             self.log("NOTICE", said)
-            if self.log.fd != 2 and not self._options.daemonize:
+            if not self._options.daemonize and not _is_stderr(self.log.fd):
                 # Of a reload php-fpm's terminal shows this line, and no other.
                 Log(settings=self.log.settings)("NOTICE", said)
         self._say_running()
@@ -545,6 +545,11 @@ def _limit_ourselves(main: MainConfig, log: Log) -> None:
             os.setpriority(os.PRIO_PROCESS, 0, main.process_priority)
         except OSError as error:
             log("WARNING", f"Unable to set priority for the master process: {error.strerror}")
+
+
+def _is_stderr(fd: int) -> bool:
+    """Also where error_log is /dev/stderr."""
+    return os.path.sameopenfile(fd, 2)
 
 
 def _only(error: BaseException, expected: type[Exception] | tuple[type[Exception], ...]) -> BaseException:
