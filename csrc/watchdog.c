@@ -25,6 +25,7 @@
 #define ANSWER_WAIT_MS 1000    /* for a web server to take our last words */
 #define LINGER_MS 500          /* and to hang up */
 #define GIVE_WAIT_MS 100       /* for another worker to take our connections, in all */
+#define TAKEN_WAIT_US 3000000  /* for the thread to end us: all of the above */
 
 /* What goes before a traceback in a message: a letter, digits, a line end. */
 #define HEAD_ROOM 32
@@ -86,8 +87,8 @@ static void tell(char letter, int64_t number, size_t length, int wait_ms)
 
 static void give_idle(struct fpm_guard *guard)
 {
+    uint32_t size = atomic_load(&guard->clean_size); /* first: the array that we find is then at least so large */
     uint8_t *clean = atomic_load(&guard->clean);
-    uint32_t size = atomic_load(&guard->clean_size);
     int wait_ms = GIVE_WAIT_MS;
     if (guard->give_fd < 0)
         return;
@@ -273,6 +274,11 @@ static void on_crash(int signo)
         end_by(signo); /* in here, or in two threads at once */
     uint32_t state = FPM_GUARD_RUNNING;
     int after = 0;
+    if (atomic_load(&guard->state) == FPM_GUARD_TAKEN && pthread_equal(pthread_self(), the.main_thread)) {
+        /* The thread is at it, with the same connections and the same message, and will end us; or it hangs. */
+        sleep_us(TAKEN_WAIT_US);
+        end_by(signo);
+    }
     /* Crashed at the connection, or without one: then there is nothing that we could say on it. */
     int taken = atomic_compare_exchange_strong(&guard->state, &state, FPM_GUARD_TAKEN);
     if (taken)
@@ -315,6 +321,7 @@ int fpm_dump_install(void)
 
 /* -- the thread ---------------------------------------------------------------------------------------------------- */
 
+/* 1: the request is ours; -1: it is, but its connection cannot be used; 0: it is over. */
 static int take(struct fpm_guard *guard, uint64_t seq)
 {
     for (int waited_ms = 0;; waited_ms++) {
@@ -327,8 +334,13 @@ static int take(struct fpm_guard *guard, uint64_t seq)
         }
         if (state == FPM_GUARD_IDLE || fpm_guard_seq(guard) != seq)
             return 0;
-        if (waited_ms == WRITING_WAIT_MS)
-            return -1;
+        if (waited_ms >= WRITING_WAIT_MS &&
+            atomic_compare_exchange_strong(&guard->state, &state, FPM_GUARD_TAKEN)) {
+            if (fpm_guard_seq(guard) == seq)
+                return -1;
+            atomic_store(&guard->state, FPM_GUARD_WRITING);
+            return 0;
+        }
         sleep_us(1000);
     }
 }

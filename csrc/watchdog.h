@@ -7,11 +7,13 @@
  *     RUNNING <-> WRITING        the main thread is at the connection
  *     RUNNING, WRITING -> IDLE   the request is over
  *     RUNNING -> TAKEN           a watchdog or a crash handler ends the request in the main thread's place
+ *     WRITING -> TAKEN           the main thread hangs at the connection: that one is lost, and the main thread must not
+ *                                come back from it while the others are given away
  *
  * Whoever takes the connection finds what it needs in plain fields, which the main thread writes before it goes to RUNNING.
  * A main thread that finds TAKEN waits there: the process is about to end.
  *
- * Cost of a request that nobody watches: two locked instructions, no system call. The thread sleeps on a futex while the
+ * Cost of a request that nobody watches: three locked instructions, no system call. The thread sleeps on a futex while the
  * worker is idle, and is woken once when it no longer is.
  *
  * All times are CLOCK_MONOTONIC in microseconds; a limit of 0 is none. */
@@ -60,7 +62,7 @@ struct fpm_guard {
 
     /* The connections. The array only grows, by being replaced; old ones stay where they are. */
     _Atomic(uint8_t *) clean;
-    _Atomic uint32_t clean_size;
+    _Atomic uint32_t clean_size; /* written after clean, and to be read before it */
     int give_fd; /* of the handoff socket, -1: none */
 
     int listeners[FPM_MOST_LISTENERS];
@@ -131,9 +133,10 @@ static inline void fpm_guard_begin(struct fpm_guard *guard, uint64_t started_us)
     atomic_store_explicit(&guard->started_us, started_us, memory_order_relaxed);
     atomic_store_explicit(&guard->seq, atomic_load_explicit(&guard->seq, memory_order_relaxed) + 1,
                           memory_order_release);
-    /* In order with the look at asleep, as the thread has its own two: one of us sees the other. */
+    /* In order with the look at asleep, as the thread has its own two: one of us sees the other. That takes the strongest
+     * order for all four. */
     atomic_store(&guard->state, FPM_GUARD_RUNNING);
-    if (atomic_load_explicit(&guard->asleep, memory_order_relaxed))
+    if (atomic_load(&guard->asleep))
         fpm_guard_wake(guard);
 }
 
@@ -151,22 +154,34 @@ static inline int fpm_guard_enter(struct fpm_guard *guard)
     }
 }
 
+/* Go from WRITING to another state, unless somebody has given us up meanwhile. */
+static inline void fpm_guard_return(struct fpm_guard *guard, uint32_t to)
+{
+    for (;;) {
+        uint32_t state = FPM_GUARD_WRITING;
+        if (atomic_compare_exchange_strong(&guard->state, &state, to) || state != FPM_GUARD_TAKEN)
+            return;
+        fpm_guard_halt(guard);
+    }
+}
+
 /* And back into user code; begun, intact and stderr_used are as they are now. */
 static inline void fpm_guard_leave(struct fpm_guard *guard)
 {
-    atomic_store_explicit(&guard->state, FPM_GUARD_RUNNING, memory_order_release);
+    fpm_guard_return(guard, FPM_GUARD_RUNNING);
 }
 
 /* The request is over, and everything that was to be done with its connection has been. */
 static inline void fpm_guard_end(struct fpm_guard *guard)
 {
     fpm_guard_enter(guard);
-    atomic_store_explicit(&guard->state, FPM_GUARD_IDLE, memory_order_release);
+    fpm_guard_return(guard, FPM_GUARD_IDLE);
 }
 
 static inline uint64_t fpm_guard_seq(struct fpm_guard *guard)
 {
-    return atomic_load_explicit(&guard->seq, memory_order_relaxed);
+    /* What is read behind it, started_us, is of this request or a later one. */
+    return atomic_load_explicit(&guard->seq, memory_order_acquire);
 }
 
 /* May the handler of FPM_SOFT_SIGNAL raise? Only while the request it was sent for is in user code. */

@@ -26,7 +26,7 @@ cdef class Service:
     cdef uint64_t cpu_us        # the processor's time of this thread when it was last looked at
     cdef uint64_t most_requests # pm.max_requests
     cdef uint64_t most_memory   # pm.max_memory
-    cdef int statm              # open while there is a limit of memory, else -1
+    cdef int statm              # of /proc, if there is a limit of memory and a /proc; else -1
     cdef str exhausted          # which of the two is reached
     cdef uint64_t requests      # that were run
     cdef uint64_t aborted       # that were not, because the web server gave them up

@@ -4,6 +4,8 @@ Budget of a small request: no object but the Request, its params and their value
 which need no system call; no logging.
 """
 import os
+from contextlib import suppress
+from resource import RUSAGE_SELF, getrusage
 
 from libc.errno cimport EMFILE, ENFILE, ENOMEM
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -86,7 +88,8 @@ cdef class Service:
         self.most_requests = settings.pm_max_requests
         self.most_memory = settings.pm_max_memory
         if self.most_memory:
-            self.statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+            with suppress(OSError):  # in a chroot there is no /proc: then what counts is the most that we ever had
+                self.statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self.now = clock_now()
 
     def __dealloc__(self):
@@ -125,21 +128,24 @@ cdef class Service:
         if self.most_requests and self.requests >= self.most_requests:
             self.exhausted = f"{self.requests} requests were served (pm.max_requests)"
             self.most_requests = 0
-        elif self.statm >= 0:
+        elif self.most_memory:
             self._look_at_limits()
         return 0
 
     cdef int _look_at_limits(self) except -1:
         cdef char text[128]
-        cdef Py_ssize_t n = pread(self.statm, text, sizeof(text), 0)
+        cdef Py_ssize_t n
         cdef uint64_t resident
-        if n <= 0:
-            return 0
-        resident = int(text[:n].split()[1]) * sysconf(_SC_PAGESIZE)
+        if self.statm >= 0:
+            n = pread(self.statm, text, sizeof(text), 0)
+            if n <= 0:
+                return 0
+            resident = int(text[:n].split()[1]) * sysconf(_SC_PAGESIZE)
+        else:
+            resident = getrusage(RUSAGE_SELF).ru_maxrss * 1024
         if resident > self.most_memory:
             self.exhausted = f"{resident} bytes of memory are in use (pm.max_memory)"
-            close(self.statm)
-            self.statm = -1
+            self.most_memory = 0
         return 0
 
 

@@ -481,6 +481,7 @@ cdef class Reactor:
         return self._let_go(connection)
 
     cdef int _let_go(self, Connection connection) except -1:
+        cdef epoll_event event
         cdef int fd = connection.fd
         connection.fd = -1
         if connection.peer is not None:
@@ -489,7 +490,11 @@ cdef class Reactor:
             if entry[1] == 0:
                 del self._budgets[connection.peer]
         self._clean[fd] = FPM_NOT_CLEAN
-        close(fd)  # epoll forgets it by itself
+        if connection.interest:
+            # By itself epoll forgets it only when nobody has it open, and user code may have forked: its end would be
+            # told again and again, of a connection that we do not know any more.
+            epoll_ctl(self._epoll, EPOLL_CTL_DEL, fd, &event)
+        close(fd)
         self._by_fd[fd] = NULL
         self._count(-1)
         Py_DECREF(connection)
