@@ -69,6 +69,8 @@ def check(path: str) -> None:
     """Raise OSError if the file could not be opened for writing. Nothing is made, unlike by php-fpm's -t."""
     if _descriptor(path) is not None:
         return
+    if os.path.islink(path):
+        _check_link(path)
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     place = path if os.path.exists(path) else os.path.dirname(path) or "."
