@@ -247,6 +247,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _tested(config: Config, log: Log, *, print_all: bool) -> int:
     for level, line in config.notes:
         log(level, line)
+    if unwritable := _unwritable(config):
+        for line in (unwritable, "failed to post process the configuration", "FPM initialization failed"):
+            log("ERROR", line)
+        return EX_CONFIG
     for line in dump(config) if print_all else ():
         log("NOTICE", line)
     wrong = [pool for pool in config.pools if _cannot_bind(pool, log)]  # each is told
@@ -276,6 +280,25 @@ def _cannot_bind(pool: PoolConfig, log: Log) -> bool:
                 " script; name who may connect in listen.allowed_clients",
             )
     return bool(long)
+
+
+def _unwritable(config: Config) -> str:
+    """The first log that could not be opened, in the words of a start; "" when all can."""
+    from pyfpm.master.logs import check
+
+    named = [("error_log", config.main.error_log if config.main.error_log != "syslog" else None)]
+    for pool in config.pools:
+        named += [
+            ("access log", pool.access_log),
+            ("slowlog", pool.slowlog if pool.request_slowlog_timeout_s else None),
+        ]
+    for what, path in named:
+        try:
+            if path is not None:
+                check(path)
+        except OSError as error:
+            return f"failed to open {what} ({path}): {error.strerror} ({error.errno})"
+    return ""
 
 
 def _warn_of_root(pool: PoolConfig, log: Log) -> None:

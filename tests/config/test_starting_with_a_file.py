@@ -92,6 +92,31 @@ def test_a_file_that_is_wrong_is_told_and_nothing_runs(switches, file, ran, capf
     assert ran == []
 
 
+@pytest.mark.parametrize(
+    ("directive", "what"),
+    [
+        ("error_log={0}/none/log", "error_log ({0}/none/log): No such file or directory (2)"),
+        ("access.log={0}/none/log", "access log ({0}/none/log): No such file or directory (2)"),
+        ("access.log={0}", "access log ({0}): Is a directory (21)"),
+        ("slowlog={0}/none/log", "slowlog ({0}/none/log): No such file or directory (2)"),
+    ],
+)
+def test_a_log_that_cannot_be_opened_fails_the_test(directive, what, file, tmp_path, capfd):
+    """It used to pass -t, and the start failed."""
+    options = ["-d", "request_slowlog_timeout=1s", "-d", "slowlog=/dev/null", "-d", directive.format(tmp_path)]
+    assert main(["-y", str(file), *options, "-tt"]) == EX_CONFIG
+    assert lines(capfd.readouterr().err) == [
+        f"ERROR: failed to open {what.format(tmp_path)}",
+        "ERROR: failed to post process the configuration",
+        "ERROR: FPM initialization failed",
+    ]
+
+
+def test_a_test_makes_no_log(file, tmp_path):
+    assert main(["-y", str(file), "-t", "-d", f"access.log={tmp_path}/access"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pyfpm.conf"]
+
+
 def test_a_test_needs_no_file(capfd):
     assert main(["--listen", "9000", "-t"]) == 0
     assert lines(capfd.readouterr().err) == ["NOTICE: configuration of the command line test is successful"]
@@ -109,8 +134,8 @@ def test_a_file_and_an_application_do_not_go_together(file, capfd):
     assert "each says app = MODULE:CALLABLE in its section" in capfd.readouterr().err
 
 
-def test_the_sample_files_are_right(capfd):
-    assert main(["-y", str(ROOT / "examples/pyfpm.conf"), "-t"]) == 0
+def test_the_sample_files_are_right(capfd, tmp_path):
+    assert main(["-y", str(ROOT / "examples/pyfpm.conf"), "-d", f"error_log={tmp_path}/log", "-t"]) == 0
     assert "WARNING" not in capfd.readouterr().err
 
 

@@ -161,3 +161,11 @@ def test_nginx_file_without_script_filename(ctl: Ctl, server: Server, place: Pat
     done = ctl("doctor", "--nginx", place / "site", "--uri", "/x.py", "--no-request")
     assert done.status == 1
     assert "PROBLEM nginx: no SCRIPT_FILENAME is sent; add: fastcgi_param SCRIPT_FILENAME" in done.out
+
+
+def test_nginx_file_of_an_application_needs_no_script_filename(ctl: Ctl, server: Server, place: Path) -> None:
+    """It used to be told to send one."""
+    (place / "site").write_text(f"location / {{ fastcgi_pass unix:{server.socket}; fastcgi_param PATH_INFO $uri; }}")
+    done = ctl("doctor", "--nginx", place / "site", "--uri", "/x", "--no-request")
+    assert done.status == 0, done.out
+    assert "note    nginx: no SCRIPT_FILENAME is sent, as for an application" in done.out

@@ -73,7 +73,7 @@ class PoolConfig:
         "listen.allowed_clients",
         values.comma_words,
         (),
-        "Addresses that may connect by TCP; unset for all. Who is turned away is told to the worker's stderr.",
+        "Addresses that may connect by TCP; unset for all. The log names who is turned away.",
         example="127.0.0.1,::1",
     )
     process_priority: int | None = directive(

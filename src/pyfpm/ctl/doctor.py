@@ -84,6 +84,8 @@ def _case(arguments: argparse.Namespace) -> tuple[Case, list[Finding]]:
     if arguments.script_filename:
         params["SCRIPT_FILENAME"] = arguments.script_filename
     pool = _pool(arguments, address)
+    if arguments.nginx and "SCRIPT_FILENAME" not in params:
+        findings.append(_no_script_filename(params, pool))
     if address is None:
         address = pool.listen[0] if pool and pool.listen else fastcgi.address_of(arguments)
     try:
@@ -123,16 +125,25 @@ def _nginx_findings(arguments: argparse.Namespace) -> tuple[nginx.Sent, list[Fin
     if sent is None:
         raise ValueError(f"--nginx {arguments.nginx}: there is no fastcgi_pass in it")
     findings = [Finding("nginx", PROBLEM, text) for text in sent.problems]
-    if "SCRIPT_FILENAME" not in sent.params:
-        # Other servers take a default then, which hides it until they are exchanged.
-        findings.append(Finding(
-            "nginx", PROBLEM,
-            "no SCRIPT_FILENAME is sent; add: fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;",
-        ))  # fmt: skip
     if not sent.problems:
         findings.append(Finding("nginx", OK, f"{sent.location} passes {uri} to {sent.address}"))
     findings += [Finding("nginx", NOTE, text) for text in sent.notes]
     return sent, findings
+
+
+def _no_script_filename(params: dict[str, str], pool: PoolConfig | None) -> Finding:
+    wanted = "fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;"
+    if _is_for_application(params, pool):
+        return Finding("nginx", NOTE, f"no SCRIPT_FILENAME is sent, as for an application; a script needs: {wanted}")
+    # Other servers take a default then, which hides it until they are exchanged.
+    return Finding("nginx", PROBLEM, f"no SCRIPT_FILENAME is sent; add: {wanted}")
+
+
+def _is_for_application(params: dict[str, str], pool: PoolConfig | None) -> bool:
+    """Whether no script is meant: by the pool, or where we do not know that, by the look of the request."""
+    if pool is not None:
+        return bool(pool.app) and pool.app_kind != "script"
+    return "SCRIPT_FILENAME" not in params and "PATH_INFO" in params
 
 
 def _pool(arguments: argparse.Namespace, address: str | None) -> PoolConfig | None:
@@ -166,8 +177,9 @@ def _same(one: str, other: str) -> bool:
 def script_findings(case: Case) -> list[Finding]:
     """What the pool's own rules say, as the pool's user."""
     name = case.params.get("SCRIPT_FILENAME", "")
-    if case.pool and case.pool.app and case.pool.app_kind != "script":
-        return [Finding("script", NOTE, f"the pool runs {case.pool.app}: no script is looked for")]
+    if _is_for_application(case.params, case.pool):
+        what = f"the pool runs {case.pool.app}" if case.pool else "none is asked for"
+        return [Finding("script", NOTE, f"{what}: no script is looked for")]
     own = {case.pool.pm_status_path, case.pool.ping_path} if case.pool else set()
     if case.params.get("SCRIPT_NAME") in own - {None, ""}:
         return [Finding("script", NOTE, f"the pool answers {case.params['SCRIPT_NAME']} itself")]
@@ -293,12 +305,13 @@ def answer_findings(case: Case) -> list[Finding]:
     said = answer.stderr.decode("utf-8", "replace").strip()
     if answer.status < 400:
         return [Finding("answer", OK, text + (f"\nand says to the error log: {said}" if said else ""))]
-    return [Finding("answer", PROBLEM, "\n".join([text + _meaning(answer), *([said] if said else [])]))]
+    return [Finding("answer", PROBLEM, "\n".join([text + _meaning(case, answer), *([said] if said else [])]))]
 
 
-def _meaning(answer: Answer) -> str:
+def _meaning(case: Case, answer: Answer) -> str:
     if answer.status in (403, 404) and answer.body in (b"File not found.\n", b"Access denied.\n"):
-        return ": it found no script to run; its log says why (script not found: ...)"
+        unknown = "" if case.pool else "; its doc_root and extensions are known here with -y FILE"
+        return f": it found no script to run; its log says why (script not found: ...){unknown}"
     meanings: dict[int, str] = {
         404: ": this comes from the script or application itself",
         500: ": the script failed; the traceback is in the pool's log",

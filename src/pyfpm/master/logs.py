@@ -65,6 +65,20 @@ def _check_link(path: str) -> None:
         raise OSError(errno.ELOOP, "is a link that another user may have made", path)
 
 
+def check(path: str) -> None:
+    """Raise OSError if the file could not be opened for writing. Nothing is made, unlike by php-fpm's -t."""
+    if _descriptor(path) is not None:
+        return
+    if os.path.islink(path):
+        _check_link(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    place = path if os.path.exists(path) else os.path.dirname(path) or "."
+    os.stat(place)
+    if not os.access(place, os.W_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def _descriptor(path: str) -> int | None:
     """The descriptor of ours that a path means."""
     known = {"/dev/stdout": 1, "/dev/stderr": 2}
