@@ -241,6 +241,14 @@ def test_a_script_sees_the_figures_of_its_pool(pyfpm):
     assert (process["last-request-cpu"], process["last-request-memory"]) == (0.0, 0)
 
 
+def test_a_request_that_was_too_short_to_be_seen_counts_as_one_at_a_time(pyfpm):
+    server = pyfpm("-O", config=config("pm.status_path = /status\npm.status_listen = $DIR/status.sock"))
+    path = script(server, "")
+    assert ask(server.socket, path).status == 200
+    status = json.loads(ask(f"{server.directory}/status.sock", "/status?json").body)
+    assert (status["accepted conn"], status["active processes"], status["max active processes"]) == (1, 0, 1)
+
+
 # -- addresses and files -----------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import trio
 
@@ -69,5 +70,6 @@ class Figures:
             max_active_processes=self._max_active,
             max_children_reached=self.max_children_reached,
         )
-        self.saw_active(found.active_processes)
-        return found
+        # A short request is over before we look. php-fpm's children count themselves, and one has been busy at least.
+        self.saw_active(max(found.active_processes, min(found.accepted_conn, 1)))
+        return replace(found, max_active_processes=self._max_active)
