@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from pyfpm.master.scaling import NOTHING, Census, Decision, Dynamic, OnDemand, Static
+from pyfpm.config import PoolConfig
+from pyfpm.master.scaling import NOTHING, Census, Decision, Dynamic, OnDemand, Static, waiting_pools
 
 
 def census(idle: int = 0, active: int = 0, starting: int = 0, waiting: int = 0, idle_s: float = 0.0) -> Census:
@@ -108,6 +111,17 @@ def test_two_who_come_together_to_an_empty_ondemand_pool_get_a_worker_each():
 )
 def test_ondemand_starts_as_many_as_nobody_is_free_for(there, spawn):
     assert OnDemand(5, 10, 32).queued(there).spawn == spawn
+
+
+def pool(number: int, **other: Any) -> PoolConfig:
+    return PoolConfig(pool=f"p{number}", listen=("/x",), **{"pm": "ondemand", "pm_max_children": 1, **other})
+
+
+def test_many_ondemand_pools_of_scripts_have_no_zygote_before_somebody_comes():
+    few = [pool(number) for number in range(16)]
+    others = [pool(20, pm="static"), pool(21, app="app:application")]
+    assert waiting_pools([*few, *others]) == frozenset()
+    assert waiting_pools([*few, pool(16), *others]) == {f"p{number}" for number in range(17)}
 
 
 @pytest.mark.parametrize(("idle_s", "retire"), [(9.9, 0), (10.0, 1)])

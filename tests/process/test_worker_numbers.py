@@ -8,7 +8,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from support import processes
 from support.server import CommandFailed
 from support.waiting import eventually
 from support.wire import Wire, ask
@@ -42,15 +41,8 @@ def running(place) -> int:
     return len(list(place.glob("runs*")))
 
 
-def test_ondemand_begins_with_nobody(pyfpm):
-    # Not even a zygote, which would have nothing to import; a host may have hundreds of such pools.
+def test_ondemand_begins_with_a_warm_zygote_and_nobody_else(pyfpm):
     server = pyfpm(config=ON_DEMAND)
-    assert processes.children(server.pid) == []
-
-
-def test_ondemand_begins_with_a_warm_zygote_where_there_is_an_application(pyfpm, place):
-    (place / "app.py").write_text("def application(environ, start):\n    start('200 OK', [])\n    return [b'']\n")
-    server = pyfpm(config=ON_DEMAND + f"chdir = {place}\napp = app:application\n")
     assert not server.workers
     assert server.zygote
 

@@ -38,6 +38,7 @@ class Generation:
       number: 1 is the first; every reload counts.
       shared: asked anew for each zygote, since log files may have been opened again since.
       lost: called when the zygote has ended without our order; ``replace`` starts another.
+      waits: the zygote is started with the first worker, see ``scaling.waiting_pools``.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Generation:
         log: Log,
         nursery: trio.Nursery,
         lost: Callable[[Generation], None],
+        waits: bool,
     ) -> None:
+        self.waits = waits
         self.number = number
         self.config = config
         self._shared = shared
@@ -72,12 +75,6 @@ class Generation:
         """The zygote has started a worker, or was there for this long without being asked to."""
         zygote = self._zygote
         return zygote is not None and (zygote.has_forked or trio.current_time() - zygote.started > after_s)
-
-    @property
-    def waits(self) -> bool:
-        """There is nothing to load before somebody comes, and nothing that a start could prove: the zygote is started
-        with the first worker. A host of hundreds of such pools has as many processes as there are visitors."""
-        return self.config.pm == "ondemand" and self.config.app is None
 
     async def start(self) -> None:
         """Load the application.

@@ -136,13 +136,15 @@ class Pool:
             self._take.close()
             self._over.set()
 
-    async def start(self) -> None:
+    async def start(self, waits: bool = False) -> None:
         """Load the application and start the first workers; return when all of them serve.
 
+        Args:
+          waits: nothing is started before somebody comes (``scaling.waiting_pools``).
         Raises:
           ZygoteError: the application cannot be loaded.
         """
-        generation = self._next_generation(self.config, self.places, self._log)
+        generation = self._next_generation(self.config, self.places, self._log, waits)
         self.generation = generation
         if not generation.waits:
             await generation.start()
@@ -170,7 +172,7 @@ class Pool:
 
     # -- workers come and go -------------------------------------------------------------------------------------------
 
-    def _next_generation(self, config: PoolConfig, places: Places, log: Log) -> Generation:
+    def _next_generation(self, config: PoolConfig, places: Places, log: Log, waits: bool) -> Generation:
         self._generations += 1
 
         def shared() -> Shared:
@@ -180,7 +182,7 @@ class Pool:
                 named.append(("access_log", places.access_log.fd))
             return Shared(tuple(name for name, _ in named), tuple(fd for _, fd in named))
 
-        return Generation(self._generations, config, shared, self._children, log, self._tasks, self._zygote_lost)
+        return Generation(self._generations, config, shared, self._children, log, self._tasks, self._zygote_lost, waits)
 
     def _spawn(self, news: bool = False) -> None:
         self._spawning += 1
@@ -564,13 +566,13 @@ class Pool:
 
     # -- another generation --------------------------------------------------------------------------------------------
 
-    async def prepare(self, config: PoolConfig, places: Places, log: Log) -> Prepared:
+    async def prepare(self, config: PoolConfig, places: Places, log: Log, waits: bool = False) -> Prepared:
         """Start a new generation, up to a worker of it that is ready to serve. ``commit`` or ``abandon`` comes next.
 
         Raises:
           ReloadError: it does not get so far. Nothing has changed.
         """
-        generation = self._next_generation(config, places, log.for_pool(config.pool))
+        generation = self._next_generation(config, places, log.for_pool(config.pool), waits)
         worker = None
         if generation.waits and not self.workers:
             return Prepared(generation, None, places, log)

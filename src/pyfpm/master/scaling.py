@@ -9,6 +9,7 @@ first has left; ``queued`` is what is different here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -168,6 +169,20 @@ def policy(config: PoolConfig) -> Static | Dynamic | OnDemand:
     if config.pm == "ondemand":
         return OnDemand(max_children, config.pm_process_idle_timeout_s, config.pm_max_spawn_rate)
     return Static(max_children)
+
+
+# Zygotes that wait for visitors who may never come. Each has the interpreter and the server in memory, some 20 MB.
+MOST_WARM = 16
+
+
+def waiting_pools(pools: Sequence[PoolConfig]) -> frozenset[str]:
+    """Names of pools whose zygote is started with their first worker, and not before.
+
+    There is nothing to load for an ``ondemand`` pool of scripts, and a warm zygote is worth a third of a second to its
+    first visitor. That is a good bargain for a few, and none on a host of hundreds.
+    """
+    found = [pool.pool for pool in pools if pool.pm == "ondemand" and pool.app is None]
+    return frozenset(found) if len(found) > MOST_WARM else frozenset()
 
 
 def first_workers(config: PoolConfig) -> int:

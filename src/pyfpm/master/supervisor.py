@@ -20,7 +20,7 @@ from contextlib import suppress
 import trio
 
 from pyfpm.config import Config, ConfigError, MainConfig, PoolConfig, StartOptions
-from pyfpm.master import status_listener, systemd
+from pyfpm.master import scaling, status_listener, systemd
 from pyfpm.master.children import Children
 from pyfpm.master.commands import commands
 from pyfpm.master.control import ControlSocket
@@ -216,13 +216,14 @@ class Master:
         return self._nursery
 
     async def _start(self) -> None:
+        waiting = scaling.waiting_pools(self.config.pools)
         try:
             async with trio.open_nursery() as nursery:
                 for config in self.config.pools:
                     pool = self._new_pool(config, self._resources.open(config), self.log)
                     self.pools[config.pool] = pool
                     await self._tasks.start(pool.hold)
-                    nursery.start_soon(self._start_pool, pool)
+                    nursery.start_soon(self._start_pool, pool, config.pool in waiting)
         except ExceptionGroup as group:
             raise _only(group, StartError) from None
         if self.state is not State.STARTING:
@@ -245,10 +246,10 @@ class Master:
     def _patience(self) -> float:
         return self.config.main.retire_timeout_s
 
-    async def _start_pool(self, pool: Pool) -> None:
+    async def _start_pool(self, pool: Pool, waits: bool) -> None:
         config = pool.config
         try:
-            await pool.start()
+            await pool.start(waits)
         except ZygoteError as error:
             what = config.app or "scripts"
             raise StartError(f"[pool {config.pool}] cannot load the application {what}: {error}") from None
@@ -402,14 +403,18 @@ class Master:
         try:
             places = {name: self._resources.open(wanted[name]) for name in names}
             log = self._new_log(config.main)
+            waiting = scaling.waiting_pools(config.pools)
             async with trio.open_nursery() as nursery:
                 for name in names:
                     if name in self.pools:
-                        nursery.start_soon(self._prepare, self.pools[name], wanted[name], places[name], log, prepared)
+                        is_waiting = name in waiting
+                        nursery.start_soon(
+                            self._prepare, self.pools[name], wanted[name], places[name], log, is_waiting, prepared
+                        )
                     else:
                         added[name] = self._new_pool(wanted[name], places[name], log)
                         await self._tasks.start(added[name].hold)
-                        nursery.start_soon(self._start_pool, added[name])
+                        nursery.start_soon(self._start_pool, added[name], name in waiting)
             if self.state is not State.RELOADING:
                 raise ReloadError(f"the server is {self.state.value}")
         except (*NOT_THIS_TIME, ExceptionGroup) as error:
@@ -419,10 +424,16 @@ class Master:
         await self._take_over(config, only, log, prepared, added)
 
     async def _prepare(
-        self, pool: Pool, config: PoolConfig, places: Places, log: Log, prepared: dict[str, Prepared]
+        self,
+        pool: Pool,
+        config: PoolConfig,
+        places: Places,
+        log: Log,
+        waits: bool,
+        prepared: dict[str, Prepared],
     ) -> None:
         try:
-            prepared[pool.name] = await pool.prepare(config, places, log)
+            prepared[pool.name] = await pool.prepare(config, places, log, waits)
         except ReloadError as error:
             raise ReloadError(f"[pool {pool.name}] {error}") from None
 
