@@ -25,42 +25,72 @@ READ = 16 * 1024
 NOT_FOUND = b"Status: 404 Not Found\r\nContent-Type: text/plain\r\n\r\nFile not found.\n"
 
 
-async def serve(listening: socket.socket, answer: Callable[[str, str, str], bytes | None]) -> None:
+async def serve(
+    listening: socket.socket,
+    answer: Callable[[str, str, str], bytes | None],
+    is_allowed: Callable[[bytes], bool] | None = None,
+) -> None:
     """Serve for ever.
 
     Args:
       answer: (path, query, method) to a complete CGI answer; None: there is nothing of that name.
+      is_allowed: of an address as it comes from the kernel (listen.allowed_clients); None: all are.
     """
-    slots = trio.CapacityLimiter(MOST_CONNECTIONS)
+    # Taken before a connection is accepted: the descriptors are those that new workers need.
+    slots = trio.Semaphore(MOST_CONNECTIONS)
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     async with trio.open_nursery() as nursery:
         while True:
+            await slots.acquire()
             try:
                 stream = await listener.accept()
             except trio.ClosedResourceError:
                 return
             except OSError:
+                slots.release()
                 await trio.sleep(1)  # out of descriptors
                 continue
-            nursery.start_soon(_connection, stream, slots, answer)
+            nursery.start_soon(_connection, stream, slots, answer, is_allowed)
 
 
 async def _connection(
-    stream: trio.SocketStream, slots: trio.CapacityLimiter, answer: Callable[[str, str, str], bytes | None]
+    stream: trio.SocketStream,
+    slots: trio.Semaphore,
+    answer: Callable[[str, str, str], bytes | None],
+    is_allowed: Callable[[bytes], bool] | None,
 ) -> None:
-    async with stream:
-        gone = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, protocol.RemoteProtocolError)
+    gone = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, protocol.RemoteProtocolError)
+    try:
         with suppress(*gone):
-            async with slots:
-                connection = protocol.ServerConnection(LIMITS)
-                while True:
-                    with trio.move_on_after(SILENCE_S) as silence:
-                        data = await stream.receive_some(READ)
-                    if silence.cancelled_caught or not data:
-                        return
-                    connection.receive_data(data)
-                    if not await _serve_events(stream, connection, answer):
-                        return
+            async with stream:
+                if is_allowed is None or _comes_from(stream, is_allowed):
+                    await _serve(stream, answer)
+    finally:
+        slots.release()
+
+
+def _comes_from(stream: trio.SocketStream, is_allowed: Callable[[bytes], bool]) -> bool:
+    """As in a worker, it is a matter of TCP only."""
+    family = stream.socket.family
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return True
+    try:
+        host = stream.socket.getpeername()[0]
+    except OSError:
+        return False
+    return is_allowed(socket.inet_pton(family, host.partition("%")[0]))
+
+
+async def _serve(stream: trio.SocketStream, answer: Callable[[str, str, str], bytes | None]) -> None:
+    connection = protocol.ServerConnection(LIMITS)
+    while True:
+        with trio.move_on_after(SILENCE_S) as silence:
+            data = await stream.receive_some(READ)
+        if silence.cancelled_caught or not data:
+            return
+        connection.receive_data(data)
+        if not await _serve_events(stream, connection, answer):
+            return
 
 
 async def _serve_events(

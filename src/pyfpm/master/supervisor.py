@@ -33,6 +33,7 @@ from pyfpm.master.resources import FileError, Held, Places, Resources
 from pyfpm.observe.log import Log, LogSettings
 from pyfpm.observe.title import set_title
 from pyfpm.worker._process import adopt_orphans
+from pyfpm.worker.clients import AllowedClients
 
 EX_CONFIG = 78
 
@@ -139,6 +140,8 @@ class Master:
         self._resources = Resources(systemd.inherited(), log, quiet=config.path is not None)
         self._pid_file: PidFile | None = None
         self._control: ControlSocket | None = None
+        # Who may ask for the page of a pool, where it has an address of its own; None: all.
+        self._clients: dict[str, AllowedClients | None] = {}
         self._reloading = trio.Lock()
         self._reload_waits = False
         self._nursery: trio.Nursery | None = None
@@ -269,7 +272,15 @@ class Master:
             address = pool.config.pm_status_listen
             if address is not None and not (listener := self._resources.listener(address)).is_served:
                 listener.is_served = True
-                self._tasks.start_soon(status_listener.serve, listener.socket, functools.partial(self._page, name))
+                page, allowed = functools.partial(self._page, name), functools.partial(self._may_ask, name)
+                self._tasks.start_soon(status_listener.serve, listener.socket, page, allowed)
+            clients = pool.config.listen_allowed_clients
+            # Anew with each configuration.
+            self._clients[name] = AllowedClients(clients, self.log.for_pool(name)) if clients and address else None
+
+    def _may_ask(self, name: str, address: bytes) -> bool:
+        allowed = self._clients.get(name)
+        return allowed is None or allowed(address)
 
     def _page(self, name: str, path: str, query: str, method: str) -> bytes | None:
         pool = self.pools.get(name)  # it may be another by now, or gone
