@@ -5,16 +5,36 @@ from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # PYFPM_CFLAGS and PYFPM_LDFLAGS: for CI (-Werror) and the sanitizers of tools/.
 CFLAGS = ["-std=c11", "-Icsrc", *os.environ.get("PYFPM_CFLAGS", "-O2").split()]
 LDFLAGS = os.environ.get("PYFPM_LDFLAGS", "").split()
 
 
+# C sources that several extensions are linked with, by extension.
+C_SOURCES: dict[str, tuple[str, ...]] = {}
+
+
+class BuildShared(build_ext):
+    """Compiles those once, before the extensions are built side by side: each of these would compile them to the same
+    object file, and now and then one was linked with what another had half written."""
+
+    def build_extensions(self) -> None:
+        sources = sorted({source for each in C_SOURCES.values() for source in each})
+        objects = dict(
+            zip(sources, self.compiler.compile(sources, self.build_temp, extra_postargs=CFLAGS), strict=True)
+        )
+        for each in self.extensions:
+            each.extra_objects = [objects[source] for source in C_SOURCES[each.name]]
+        super().build_extensions()
+
+
 def extension(name: str, suffix: str = ".pyx", c_sources: tuple[str, ...] = ()) -> Extension:
+    C_SOURCES[name] = c_sources
     return Extension(
         name,
-        ["src/" + name.replace(".", "/") + suffix, *c_sources],
+        ["src/" + name.replace(".", "/") + suffix],
         # Inline functions of a header are in several modules; to build one too often is cheap.
         depends=[*glob("csrc/*.h"), *c_sources],
         extra_compile_args=CFLAGS,
@@ -40,6 +60,7 @@ AS_PYTHON = {"annotation_typing": False, "binding": True}
 setup(
     # Each extension is a file of its own for the compiler, so that many can be compiled at once.
     options={"build_ext": {"parallel": os.cpu_count()}},
+    cmdclass={"build_ext": BuildShared},
     ext_modules=[
         *cythonize(
             [
