@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import ExitStack
 
 import pytest
 
+from support import processes
 from support.server import CommandFailed
 from support.waiting import eventually
 from support.wire import Wire, ask
@@ -132,3 +134,20 @@ def test_a_worker_that_is_retired_by_order_is_replaced(pyfpm):
     eventually(lambda: len(now := server.workers) == 4 and victim not in now)
     with pytest.raises(CommandFailed, match="is no worker of this server"):
         server.control("retire", pid=os.getpid())
+
+
+def test_an_idle_kept_connection_keeps_no_worker_and_is_served_by_the_next(pyfpm, place):
+    """It went from the worker that left to the next one, which was started for it, and so on."""
+    (place / "who.py").write_text("import os\necho(os.getpid())\n")
+    server = pyfpm(config=ON_DEMAND.replace("[www]", "log_level = debug\n[www]"))
+    with Wire(server.socket) as wire:
+        first = wire.ask(f"{place}/who.py", keep=True).body
+        eventually(lambda: not server.workers, "nobody is there any more")
+        started = server.logged(" started")
+        time.sleep(2.5)  # two looks at who is idle, and there is nobody
+        assert not server.workers and server.logged(" started") == started
+        assert wire.ask(f"{place}/who.py", keep=True).body != first
+        eventually(lambda: not server.workers, "nobody is there any more")
+        before = len(processes.descriptors(server.pid))
+    eventually(lambda: len(processes.descriptors(server.pid)) < before, "the master has seen its end")
+    assert not server.workers

@@ -9,12 +9,12 @@ What a worker says is said by somebody else's code. It is never followed, only l
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -25,6 +25,7 @@ from pyfpm.master.brake import TOO_SOON_S, Brake
 from pyfpm.master.children import Children, describe_end
 from pyfpm.master.figures import Figures
 from pyfpm.master.generation import ForkError, Generation, Shared, ZygoteError
+from pyfpm.master.parked import Parked
 from pyfpm.master.resources import Places
 from pyfpm.master.scaling import Census, Decision
 from pyfpm.master.worker import CRASHED, SLOW, TERMINATED, Worker
@@ -37,6 +38,12 @@ TICK_S = 1.0
 
 # A new worker is ready in milliseconds. One that is not after this long hangs in what the application does at a fork.
 READY_S = 30.0
+
+# How soon connections that did not fit into the handoff socket are offered again.
+PARKED_S = 0.1
+
+# A worker's word that somebody waits is heeded so often at most: each time all workers are looked at.
+QUEUED_S = 0.02
 
 # How long a reload waits for the old workers to say that they take nobody new. They need a millisecond.
 HEARD_S = 1.0
@@ -104,6 +111,7 @@ class Pool:
         self._give.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._give.setblocking(False)
         self._take.setblocking(False)
+        self._parked = Parked(self._give, self._take)
         self._spawning = 0
         self._generations = 0
         self._stopping = False
@@ -118,6 +126,7 @@ class Pool:
         self._announced = trio.Event()
         self._queued = False
         self._next_tick = 0.0
+        self._next_look = 0.0
         self._brake = Brake(self._tell)
         self._figures = Figures()
 
@@ -132,6 +141,7 @@ class Pool:
                 task_status.started()
                 await trio.sleep_forever()
         finally:
+            self._parked.close()
             self._give.close()
             self._take.close()
             self._over.set()
@@ -355,29 +365,36 @@ class Pool:
         """The one place that changes the number of workers."""
         while not self._stopping:
             now = trio.current_time()
-            if now >= self._brake.not_before and not self._exchanging:
-                census = self._census()
-                if (replacements := self._replacements(census)) > 0:
-                    self._apply(Decision(spawn=replacements), census)
-                elif self._queued:
-                    self._queued = False
-                    self._apply(self._policy.queued(census), census)
-                elif now >= self._next_tick or self._is_short(census):
-                    if now >= self._next_tick:
-                        self._next_tick = now + TICK_S
-                    self._apply(self._policy.tick(census), census)
-            elif now >= self._next_tick:
+            is_tick = now >= self._next_tick
+            if is_tick:
                 self._next_tick = now + TICK_S
-                self._census()  # for the figures
+            deadline = self._next_tick
+            if self._brake.is_on or self._exchanging:
+                if is_tick:
+                    self._census()  # for the figures
+                if self._brake.is_on:
+                    deadline = min(deadline, self._brake.not_before)
+            else:
+                if is_tick or self._lost or self._is_short() or (self._queued and now >= self._next_look):
+                    self._decide(self._census(), is_tick)
+                if self._queued:
+                    deadline = min(deadline, self._next_look)
             wake = self._wake
-            deadline = (
-                self._next_tick if now >= self._brake.not_before else min(self._next_tick, self._brake.not_before)
-            )
             with trio.move_on_at(deadline):
                 await wake.wait()
 
-    def _is_short(self, census: Census) -> bool:
-        return self.config.pm == "static" and census.total < self.max_children
+    def _decide(self, census: Census, is_tick: bool) -> None:
+        if (replacements := self._replacements(census)) > 0:
+            self._apply(Decision(spawn=replacements), census)
+        elif self._queued:
+            self._queued = False
+            self._next_look = trio.current_time() + QUEUED_S
+            self._apply(self._policy.queued(census), census)
+        elif is_tick or self._is_short():
+            self._apply(self._policy.tick(census), census)
+
+    def _is_short(self) -> bool:
+        return self.config.pm == "static" and len(self._serving()) + self._spawning < self.max_children
 
     def _replacements(self, census: Census) -> int:
         """Workers that have ended by themselves, and others take their place at once; ``static`` counts by itself, and
@@ -422,26 +439,12 @@ class Pool:
         """Nobody is there: the first who comes wakes the pool. Workers tell it themselves."""
         while True:
             if self._stopping or self._serving() or self._spawning or self._exchanging:
-                await self._changed()
-                continue
-            changed = False
-            async with trio.open_nursery() as nursery:
-
-                async def watch(readable: socket.socket, scope: trio.CancelScope = nursery.cancel_scope) -> None:
-                    with suppress(trio.ClosedResourceError):
-                        await trio.lowlevel.wait_readable(readable)
-                    scope.cancel()
-
-                async def until_changed(scope: trio.CancelScope = nursery.cancel_scope) -> None:
-                    nonlocal changed
+                self._parked.give_back()
+                with trio.move_on_after(PARKED_S if self._parked else math.inf):
                     await self._changed()
-                    changed = True
-                    scope.cancel()
-
-                for each in (*self.places.listeners, self._take):
-                    nursery.start_soon(watch, each)
-                nursery.start_soon(until_changed)
-            if changed or self._serving() or self._spawning:
+                continue
+            found = await self._parked.somebody_comes(self.places.listeners, self._changed)
+            if not found or self._serving() or self._spawning:
                 continue
             if self._brake.is_on:
                 await trio.sleep_until(self._brake.not_before)
