@@ -236,6 +236,10 @@ cdef class Reactor:
             most = MOST_QUEUED
             while most > 0 and self._accept_one(fd):
                 most -= 1
+        # Connections that somebody gave away have, maybe, a request on them as well.
+        most = MOST_QUEUED
+        while most > 0 and self._take >= 0 and self._adopt_one():
+            most -= 1
         self._no_more()
         self._service.slot.stage(FPM_STAGE_RETIRING)
         self._stopping = True
