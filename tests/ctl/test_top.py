@@ -99,6 +99,8 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pyfpm.ctl", "--control", path, "top"],
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env={**os.environ, "TERM": "xterm"},
+            # Whoever runs the tests in the background has it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         os.set_blocking(self.master, False)
         self.seen = b""
