@@ -126,8 +126,9 @@ class Worker:
         return trio.current_time() - self.started
 
     def look(self) -> SlotView:
-        """What its slot says now; kept as ``seen``."""
-        self.seen = self.slot.read()
+        """What its slot says now; kept as ``seen``, which is its last word once it has ended."""
+        if self.slot.fd >= 0:
+            self.seen = self.slot.read()
         return self.seen
 
     def memory(self) -> int:
