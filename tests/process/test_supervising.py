@@ -108,13 +108,18 @@ def test_a_worker_that_exits_in_a_request_is_replaced(pyfpm, who, tmp_path):
 
 
 def test_all_workers_busy_is_no_error_for_the_next(pyfpm, who, tmp_path):
-    (tmp_path / "sleep.py").write_text(SLEEP)
+    (tmp_path / "hold.py").write_text(
+        "import os, time\nopen(_GET['mark'], 'w').close()\n"
+        f"while not os.path.exists('{tmp_path}/go'): time.sleep(0.01)\necho(os.getpid())\n"
+    )
     server = pyfpm("--workers", "2")
-    with Wire(server.socket) as first, Wire(server.socket) as second:
+    with Wire(server.socket) as first, Wire(server.socket) as second, Wire(server.socket) as third:
         for number, wire in enumerate((first, second)):
-            wire.send(wire.request(f"{tmp_path}/sleep.py?for=1&mark={tmp_path}/{number}"))
+            wire.send(wire.request(f"{tmp_path}/hold.py?mark={tmp_path}/{number}"))
             eventually((tmp_path / str(number)).exists, "the script runs")
-        assert int(ask(server.socket, who).body) in server.workers
+        third.send(third.request(who))
+        (tmp_path / "go").touch()
+        assert int(third.answer().body) in server.workers
         assert first.answer().body != second.answer().body
 
 
