@@ -18,7 +18,6 @@ from support.waiting import eventually
 from support.wire import Wire, ask
 
 WHO = "import os\necho(os.getpid())\n"
-SLEEP = "import os, time\nopen(_GET['mark'], 'w').close()\ntime.sleep(float(_GET['for']))\necho(os.getpid())\n"
 STUCK = "open(_GET['mark'], 'w').close()\nwhile True: pass\n"
 
 
