@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
+from pyfpm.sapi.settings import SapiSettings
 
 
 class FakeRequest:
@@ -103,10 +104,10 @@ class Answer:
 class Site:
     """A directory of scripts, and the adapter that runs them."""
 
-    def __init__(self, root: Path, *, display_errors: bool = False) -> None:
+    def __init__(self, root: Path, **settings: Any) -> None:
         self.root = root
         self._logged: list[tuple[str, str]] = []
-        self.adapter = ScriptAdapter(ScriptFiles((str(root),)), self._log, display_errors=display_errors)
+        self.adapter = ScriptAdapter(ScriptFiles((str(root),)), self._log, SapiSettings(**settings))
 
     def _log(self, level: str, text: str) -> None:
         self._logged.append((level, text))

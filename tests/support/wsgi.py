@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from pyfpm import protocol
+from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.wsgi import WSGIAdapter
 
 
@@ -133,7 +134,7 @@ def run(
     def log(level: str, text: str) -> None:
         output.log.append(f"{level}: {text}")
 
-    adapter = WSGIAdapter(app, log, multiprocess=multiprocess, display_errors=display_errors)
+    adapter = WSGIAdapter(app, log, SapiSettings(display_errors=display_errors), multiprocess=multiprocess)
     output.app_status = adapter(FakeRequest({**GET, **(params or {})}, body, **request), output)
     output.end()
     return output

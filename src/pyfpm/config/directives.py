@@ -80,10 +80,11 @@ def directive(
 
 
 def table(config: type) -> dict[str, Directive]:
-    """The directives of a dataclass by their names."""
+    """The directives of a dataclass by their names: its own, then those that it inherits."""
+    own = config.__annotations__
     rows = [
         Directive(field=field.name, **field.metadata["directive"])
-        for field in dataclasses.fields(config)
+        for field in sorted(dataclasses.fields(config), key=lambda field: field.name not in own)
         if "directive" in field.metadata
     ]
     return {row.name: row for row in rows}

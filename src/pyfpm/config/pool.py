@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from pyfpm.config import check, values
 from pyfpm.config.directives import directive, table
+from pyfpm.config.script import ScriptConfig
 
 DEFAULT_ACCESS_FORMAT = '%R - %u %t "%m %r" %s'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolConfig:
+class PoolConfig(ScriptConfig):
     """One pool, as it is run. Sizes are in bytes, times in seconds. Paths are absolute.
 
     The defaults are those of the command line; a file has php-fpm's where the two differ (``in_file``).
@@ -250,6 +251,14 @@ class PoolConfig:
         example="wsgi",
         differs="new",
     )
+    app_loop: str | None = directive(
+        "app.loop",
+        values.app_loop,
+        None,
+        "What an ASGI application runs on, where it is not to be found out.",
+        example="trio",
+        differs="new",
+    )
     python_path: tuple[str, ...] = directive(
         "python.path",
         values.one_path,
@@ -266,13 +275,6 @@ class PoolConfig:
         "Directories that scripts must be in; none for anywhere the user may read.",
         example="/srv/www",
         differs="PHP's php_value[doc_root], which takes one.",
-    )
-    display_errors: bool = directive(
-        "display_errors",
-        values.flag,
-        False,
-        "Show tracebacks to visitors.",
-        differs="PHP's php_flag[display_errors], on by default there.",
     )
     # The web server in front has its own limit (nginx: client_max_body_size, 1 MiB).
     post_max_size: int = directive(

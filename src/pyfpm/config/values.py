@@ -94,6 +94,11 @@ def size(value: str) -> int:
     return int(match[1]) * _SIZES[match[2]]
 
 
+def size_or_none(value: str) -> int:
+    """Bytes; -1, which is PHP's word for it, and 0 are no limit."""
+    return 0 if value == "-1" else size(value)
+
+
 def positive_size(value: str) -> int:
     """Bytes, as ``size``; none is no possibility."""
     found = size(value)
@@ -110,6 +115,10 @@ def seconds(value: str) -> float:
     return float(match[1]) * _TIMES[match[2]]
 
 
+def optional_seconds(value: str) -> float | None:
+    return seconds(value)
+
+
 def positive_seconds(value: str) -> float:
     """Seconds, as ``seconds``; none is no possibility."""
     found = seconds(value)
@@ -124,6 +133,10 @@ def flag(value: str) -> bool:
     if value.lower() in _FALSE:
         return False
     raise ValueError("yes or no")
+
+
+def optional_flag(value: str) -> bool | None:
+    return flag(value)
 
 
 def mode(value: str) -> int:
@@ -189,7 +202,11 @@ facility = one_of(*FACILITIES)
 manager = one_of("static", "dynamic", "ondemand")
 log_form = one_of("text", "json")
 sigterm = one_of("graceful", "fast")
-app_kind = one_of("script", "wsgi")
+app_kind = one_of("script", "wsgi", "asgi", "cgi")
+app_loop = one_of("trio", "asyncio")
+save_handler = one_of("files", "redis")
+cache_limiter = one_of("nocache", "private", "private_no_expire", "public", "none")
+samesite = one_of("strict", "lax", "none", "off")
 mechanism = one_of(*MECHANISMS)
 
 
@@ -285,10 +302,13 @@ KINDS: dict[Callable[[str], Any], Kind] = {
     count: Kind("number", php=_NOT_A_NUMBER),
     positive: Kind("number", php=_NOT_A_NUMBER),
     size: Kind("size (K, M, G)", in_units, "invalid size value"),
+    size_or_none: Kind("size (K, M, G) or -1", lambda value: in_units(value) if value else "-1", "invalid size value"),
     positive_size: Kind("size (K, M, G)", in_units, "invalid size value"),
     seconds: Kind("time (s, m, h, d)", in_seconds, "invalid time value"),
+    optional_seconds: Kind("time (s, m, h, d)", in_seconds, "invalid time value"),
     positive_seconds: Kind("time (s, m, h, d)", in_seconds, "invalid time value"),
     flag: Kind("yes or no", yes_or_no, "invalid boolean value"),
+    optional_flag: Kind("yes or no", yes_or_no, "invalid boolean value"),
     mode: Kind("file mode", octal),
     words: Kind("words", in_words),
     addresses: Kind("addresses", in_words, is_path=True),
@@ -302,6 +322,10 @@ KINDS: dict[Callable[[str], Any], Kind] = {
     manager: Kind("static, dynamic, ondemand", php="invalid process manager (static, dynamic or ondemand)"),
     log_form: Kind("text or json"),
     sigterm: Kind("graceful or fast"),
-    app_kind: Kind("script or wsgi"),
+    app_kind: Kind("script, wsgi, asgi or cgi"),
+    app_loop: Kind("trio or asyncio"),
+    save_handler: Kind("files or redis"),
+    cache_limiter: Kind("word"),
+    samesite: Kind("strict, lax, none or off"),
     mechanism: Kind("word"),
 }

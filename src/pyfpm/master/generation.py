@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import trio
 
@@ -18,9 +19,13 @@ from pyfpm.master.worker import Ends, Worker, log_output
 from pyfpm.master.zygote import ForkError, Zygote, ZygoteError
 from pyfpm.observe.log import Log
 from pyfpm.observe.output import WorkerOutput
+from pyfpm.sapi.settings import SapiSettings
 from pyfpm.worker.settings import Orders, Program, Settings, to_json
 
 __all__ = ["ForkError", "Generation", "Shared", "ZygoteError"]
+
+
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,12 @@ class Shared:
 
     names: tuple[str, ...]
     descriptors: tuple[int, ...]
+
+
+def _from_config(kind: type[Told], config: PoolConfig, **more: Any) -> Told:
+    """One of the dataclasses that go to a zygote, whose fields are named as the configuration's."""
+    names = [field.name for field in fields(kind) if field.name not in more]  # type: ignore[arg-type]
+    return kind(**{name: getattr(config, name) for name in names}, **more)
 
 
 class Generation:
@@ -84,8 +95,8 @@ class Generation:
         """
         shared = self._shared()
         orders = Orders(
-            program=Program(**{field.name: getattr(self.config, field.name) for field in fields(Program)}),
-            settings=Settings(**{field.name: getattr(self.config, field.name) for field in fields(Settings)}),
+            program=_from_config(Program, self.config, sapi=_from_config(SapiSettings, self.config)),
+            settings=_from_config(Settings, self.config),
             log=self._log.settings,
             descriptors=shared.names,
         )

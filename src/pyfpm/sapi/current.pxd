@@ -10,6 +10,7 @@ cdef class CurrentRequest:
     cdef readonly object request
     cdef readonly ScriptResponse response
     cdef readonly dict server
+    cdef readonly object settings
 
     cpdef dict superglobal(self, name)
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.response import ScriptResponse
+from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.superglobals import parse_cookies, parse_pairs
 
 # Largest urlencoded form that is parsed into _POST, in bytes; a larger one is there on sys.stdin.
@@ -23,10 +24,11 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 class CurrentRequest:
     """One request of a script."""
 
-    __slots__ = ("_body", "_made", "_text", "namespace", "output", "request", "response", "server")
+    __slots__ = ("_body", "_made", "_text", "namespace", "output", "request", "response", "server", "settings")
 
-    def __init__(self, request: Request, output: Output) -> None:
+    def __init__(self, request: Request, output: Output, settings: SapiSettings) -> None:
         self.request = request
+        self.settings = settings
         self.output = output
         self.server: dict[str, Any] = request.params
         self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD")

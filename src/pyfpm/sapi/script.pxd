@@ -5,7 +5,7 @@ from pyfpm.sapi.script_file cimport Script, ScriptFiles
 cdef class ScriptAdapter:
     cdef ScriptFiles _files
     cdef object _log
-    cdef bint _display_errors
+    cdef object _settings
     cdef object _streams
     cdef _ProcessState _process
 

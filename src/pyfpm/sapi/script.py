@@ -29,10 +29,13 @@ from pyfpm.sapi.functions import FUNCTIONS
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.response import Aborted
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
+from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
 
 # What a script's namespace is given last, so that all that comes behind it is the script's own.
 LAST_OF_OURS = "__file__"
+
+DEFAULTS = SapiSettings()
 
 # What stays while something may still run the script's code.
 KEPT = (FunctionType, ModuleType, type)
@@ -44,13 +47,12 @@ class ScriptAdapter:
     Args:
       files: which files may run.
       log: ``log(level, text)``, for the reasons of a 404 and for uncaught exceptions.
-      display_errors: show tracebacks to visitors.
     """
 
-    def __init__(self, files: ScriptFiles, log: Log, *, display_errors: bool = False) -> None:
+    def __init__(self, files: ScriptFiles, log: Log, settings: SapiSettings = DEFAULTS) -> None:
         self._files = files
         self._log = log
-        self._display_errors = display_errors
+        self._settings = settings
         self._streams = ScriptStreams()
         self._process = _ProcessState()
 
@@ -60,7 +62,7 @@ class ScriptAdapter:
         server.pop("HTTP_PROXY", None)
         if "REQUEST_METHOD" not in server:
             server["REQUEST_METHOD"] = "GET"
-        current = CurrentRequest(request, output)
+        current = CurrentRequest(request, output, self._settings)
         enter(current)
         try:
             script = self._files.find(server)
@@ -68,7 +70,7 @@ class ScriptAdapter:
             self._log("WARNING", f"script not found: {reason}")
             return self._refuse(output)
         except Exception as error:  # It is not Python, or too much of it.
-            report(output, self._log, error, server.get("REQUEST_URI", "?"), display=self._display_errors)
+            report(output, self._log, error, server.get("REQUEST_URI", "?"), display=self._settings.display_errors)
             return 255
         return self._run(script, current)
 
@@ -141,7 +143,7 @@ class ScriptAdapter:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
         told = current.response.told
-        report(current.output, self._log, error, uri, display=self._display_errors, told=told)
+        report(current.output, self._log, error, uri, display=self._settings.display_errors, told=told)
         return 255
 
 

@@ -20,8 +20,11 @@ from typing import Any, BinaryIO
 from pyfpm.sapi.failure import ExcInfo, Log, report
 from pyfpm.sapi.headers import check_value, prefix_of
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.settings import SapiSettings
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+DEFAULTS = SapiSettings()
 
 FILE_BLOCK = 64 * 1024
 
@@ -252,15 +255,14 @@ class WSGIAdapter:
       application: the callable.
       log: where uncaught exceptions are reported: ``log(level, text)``.
       multiprocess: other processes serve the same application.
-      display_errors: show tracebacks to visitors.
     """
 
     def __init__(
-        self, application: Application, log: Log, *, multiprocess: bool = True, display_errors: bool = False
+        self, application: Application, log: Log, settings: SapiSettings = DEFAULTS, *, multiprocess: bool = True
     ) -> None:
         self._application = application
         self._log = log
-        self._display_errors = display_errors
+        self._display_errors = settings.display_errors
         self._constant: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.multithread": False,

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pyfpm.observe.log import LogSettings
+from pyfpm.sapi.settings import SapiSettings
 
 # The zygote finds its control socket here; what is said on it is at most so long.
 CONTROL_FD = 3
@@ -53,7 +54,8 @@ class Program:
     app: str | None
     docroots: tuple[str, ...]
     extensions: tuple[str, ...]
-    display_errors: bool
+    app_kind: str | None
+    app_loop: str | None
     chroot: str | None
     chdir: str | None
     user: str | None
@@ -72,6 +74,7 @@ class Program:
     access_format: str
     access_suppress_path: tuple[str, ...]
     catch_workers_output: bool | None
+    sapi: SapiSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def to_json(orders: Orders) -> bytes:
 def from_json(text: bytes) -> Orders:
     told: dict[str, Any] = json.loads(text)
     return Orders(
-        _from(Program, told["program"]),
+        _from(Program, told["program"] | {"sapi": _from(SapiSettings, told["program"]["sapi"])}),
         _from(Settings, told["settings"]),
         _from(LogSettings, told["log"]),
         tuple(told["descriptors"]),

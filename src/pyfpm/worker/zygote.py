@@ -28,16 +28,14 @@ from typing import NoReturn
 from pyfpm.observe.log import Log
 from pyfpm.observe.title import set_title
 from pyfpm.sapi.failure import describe
-from pyfpm.sapi.load import LoadError, load
-from pyfpm.sapi.script import ScriptAdapter
-from pyfpm.sapi.script_file import ScriptFiles
-from pyfpm.sapi.wsgi import WSGIAdapter
+from pyfpm.sapi.load import LoadError
 from pyfpm.worker import identity
 from pyfpm.worker._process import die_with_parent, fork_orphan
+from pyfpm.worker.adapters import adapter_for
 from pyfpm.worker.descriptors import Descriptors, receive
 from pyfpm.worker.fork_safety import left_behind
 from pyfpm.worker.inline import Adapter
-from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE, Orders, Program, from_json
+from pyfpm.worker.settings import CONTROL_FD, LONGEST_MESSAGE, Orders, from_json
 from pyfpm.worker.work import work
 
 NO_SIGNAL = 0
@@ -73,7 +71,7 @@ def main() -> None:
         return
     log = Log(orders.program.pool, descriptors.first("error_log", 2), orders.log)
     try:
-        adapter = _adapter(orders.program, log)
+        adapter = adapter_for(orders.program, log)
     except LoadError as error:
         return _fail(control, str(error))
     except BaseException as error:
@@ -117,15 +115,6 @@ def _has_ended(control: socket.socket) -> bool:
         return not control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
-
-
-def _adapter(program: Program, log: Log) -> Adapter:
-    if program.app is None:
-        files = ScriptFiles(program.docroots, program.extensions)
-        return ScriptAdapter(files, log, display_errors=program.display_errors)
-    return WSGIAdapter(
-        load(program.app), log, multiprocess=program.pm_max_children > 1, display_errors=program.display_errors
-    )
 
 
 def _fork(
