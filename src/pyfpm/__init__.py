@@ -72,7 +72,7 @@ def __getattr__(name: str) -> Any:
         return ExecutionTimeout
     from pyfpm.sapi.current import SUPERGLOBALS, current
     from pyfpm.sapi.following import Following
-    from pyfpm.sapi.functions import FUNCTIONS
+    from pyfpm.sapi.names import FUNCTIONS
 
     if name not in SUPERGLOBALS:
         globals().update(FUNCTIONS)

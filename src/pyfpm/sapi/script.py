@@ -25,8 +25,8 @@ from typing import Any
 from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.current import CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
-from pyfpm.sapi.functions import FUNCTIONS
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
 from pyfpm.sapi.settings import SapiSettings
