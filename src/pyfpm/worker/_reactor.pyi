@@ -136,6 +136,9 @@ class Reactor:
           whatever ``run`` and ``refuse`` raise; the reactor can go on afterwards.
         """
 
+    def exhaust(self, reason: str) -> None:
+        """Retire after the request that runs, as with ``settings.pm_max_requests``."""
+
     def interrupt(self) -> None:
         """Have the ``drain`` that is under way return soon, and begin nothing new. May be called by handlers of
         signals."""

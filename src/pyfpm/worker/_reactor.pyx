@@ -297,6 +297,9 @@ cdef class Reactor:
     def interrupt(self):
         self._interrupted = True
 
+    def exhaust(self, str reason):
+        self._service.exhausted = reason
+
     def sweep(self):
         """Close connections whose time is up. Call it about once a second."""
         cdef Connection connection
