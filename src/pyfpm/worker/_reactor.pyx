@@ -35,6 +35,7 @@ from pyfpm.worker._watchdog cimport (
     FPM_KEPT,
     FPM_MOST_LISTENERS,
     FPM_NOT_CLEAN,
+    FPM_TAKE_END,
     Guard,
     fpm_give,
     fpm_guard_listen,
@@ -387,14 +388,16 @@ cdef class Reactor:
             self._watch_listeners(False)
             return False
         fd = fpm_take(self._take, &kind)
-        if fd < 0:
-            if errno != EAGAIN:
-                self._service.log("WARNING", f"cannot take a connection over: {os.strerror(errno)}")
-            return False
-        if fd == 0:  # nobody has the other end any more
+        if fd == FPM_TAKE_END:
             self._watch_listeners(False)
             self._take = -1
             self._watch_listeners(True)
+            return False
+        if fd < 0:
+            if errno == EMFILE or errno == ENFILE or errno == ENOMEM:
+                self._watch_listeners(False)  # as with one that cannot be accepted
+            if errno != EAGAIN:
+                self._service.log("WARNING", f"cannot take a connection over: {os.strerror(errno)}")
             return False
         memset(&address, 0, sizeof(address))
         getpeername(fd, <sockaddr *>&address, &length)  # an error is met again when we read
