@@ -5,6 +5,7 @@ cdef class CurrentRequest:
     cdef object _body
     cdef dict _made
     cdef object _text
+    cdef public dict ends
     cdef public dict namespace
     cdef readonly object output
     cdef readonly object request

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from enum import IntEnum
 from typing import Any, BinaryIO
 
 from pyfpm.sapi.interface import Output, Request
@@ -21,10 +22,24 @@ MAX_FORM_SIZE = 8 * 1024 * 1024
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 
+class AtEnd(IntEnum):
+    """What follows the script itself, in this order.
+
+    Source (PHP): php_request_shutdown(), main/main.c.
+    """
+
+    SHUTDOWN = 0  # register_shutdown_function's
+    # What output buffers hold; also before fastcgi_finish_request() ends the answer. Other than in PHP it is before the
+    # script's data goes: a buffer's function may need it, and what destructors write goes out behind.
+    OUTPUT = 1
+    SESSION = 2  # it is written, and its lock let go of; then the answer ends. No function of the script's any more
+    CLEANUP = 3  # what no visitor has to wait for: temporary files
+
+
 class CurrentRequest:
     """One request of a script."""
 
-    __slots__ = ("_body", "_made", "_text", "namespace", "output", "request", "response", "server", "settings")
+    __slots__ = ("_body", "_made", "_text", "ends", "namespace", "output", "request", "response", "server", "settings")
 
     def __init__(self, request: Request, output: Output, settings: SapiSettings) -> None:
         self.request = request
@@ -33,6 +48,8 @@ class CurrentRequest:
         self.server: dict[str, Any] = request.params
         self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD")
         self.namespace: dict[str, Any] = {}
+        # By stage, in the order they came in; None: nothing is to be done.
+        self.ends: dict[AtEnd, list[Callable[[], object]]] | None = None
         self._made: dict[str, dict[str, Any]] = {}
         self._body: BinaryIO | None = request.stdin
         self._text: io.TextIOWrapper | None = None
@@ -49,6 +66,21 @@ class CurrentRequest:
         if self._text is None:
             self._text = io.TextIOWrapper(self.body, "utf-8", "surrogateescape", newline="")
         return self._text
+
+    def at_end(self, stage: AtEnd, callback: Callable[[], object]) -> None:
+        """Have ``callback()`` called once, at this stage of the request's end: also after an exception, exit(), or when
+        the visitor has left. What it raises is reported as the script's own would be, and the next one is called.
+
+        A callback may add others, of its own stage or a later one.
+        """
+        if self.ends is None:
+            self.ends = {}
+        self.ends.setdefault(stage, []).append(callback)
+
+    def next_at_end(self, stage: AtEnd) -> Callable[[], object] | None:
+        """Take the first that is left of this stage."""
+        callbacks = (self.ends or {}).get(stage)
+        return callbacks.pop(0) if callbacks else None
 
     def superglobal(self, name: str) -> dict[str, Any]:
         """One of SUPERGLOBALS; the same dict each time in one request."""

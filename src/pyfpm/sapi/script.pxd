@@ -11,6 +11,7 @@ cdef class ScriptAdapter:
 
     cdef _refuse(self, output)
     cdef _run(self, Script script, CurrentRequest current)
+    cdef _at_end(self, stage, CurrentRequest current, status)
     cdef _execute(self, Script script, CurrentRequest current)
     cdef _failed(self, error, CurrentRequest current)
 

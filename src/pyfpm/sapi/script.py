@@ -23,7 +23,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pyfpm.sapi import _changes, pages
-from pyfpm.sapi.current import CurrentRequest, enter
+from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.names import FUNCTIONS
@@ -105,7 +105,11 @@ class ScriptAdapter:
             status = 1
         except BaseException as error:
             status = self._failed(error, current)
+        if current.ends is not None:
+            status = self._at_end(AtEnd.SHUTDOWN, current, status)
         self._streams.finish()
+        if current.ends is not None:
+            status = self._at_end(AtEnd.OUTPUT, current, status)
         # Before the answer ends, so that destructors still have a say, as in PHP.
         kept = _let_go(namespace)
         functions = _functions_of(namespace, kept)
@@ -113,12 +117,26 @@ class ScriptAdapter:
             namespace.update(kept)
         else:
             namespace.clear()
+        if current.ends is not None:
+            status = self._at_end(AtEnd.SESSION, current, status)
         try:
             current.response.end()
         except Aborted:
             status = 1
         except Exception as error:
             status = self._failed(error, current)
+        if current.ends is not None:
+            status = self._at_end(AtEnd.CLEANUP, current, status)
+        return status
+
+    def _at_end(self, stage: AtEnd, current: CurrentRequest, status: int) -> int:
+        while (callback := current.next_at_end(stage)) is not None:
+            try:
+                callback()
+            except Aborted:
+                status = 1
+            except BaseException as error:
+                status = self._failed(error, current)
         return status
 
     def _execute(self, script: Script, current: CurrentRequest) -> int:
