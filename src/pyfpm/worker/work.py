@@ -14,6 +14,7 @@ import trio
 
 from pyfpm.observe.log import Log, cut
 from pyfpm.sapi.services import Services, provide
+from pyfpm.sapi.uploads import directory_for, sweep
 from pyfpm.worker._output import forks_are_the_users
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker._slot import Slot
@@ -53,6 +54,8 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders
             adapter, program.pm_status_path, program.ping_path, program.ping_response, control.ask_status
         )
     says = _stderr_log(orders, log)
+    if program.app is None:
+        _sweep_uploads(directory_for(program.sapi.upload_tmp_dir), says)
     provide(Services(functools.partial(_error_log, says, orders.log.limit), control.ask_figures))
     access = None
     if "access_log" in files:
@@ -77,6 +80,13 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders
     forks_are_the_users()
     watchdog.start()
     trio.run(serve, reactor, control, slot)
+
+
+def _sweep_uploads(directory: str, says: Callable[[str, str], None]) -> None:
+    """The one before this worker may have been killed, and not have come to it."""
+    if requests := sweep(directory):
+        of = "a request" if requests == 1 else f"{requests} requests"
+        says("NOTICE", f"removed the uploaded files of {of} in {directory} whose worker was killed")
 
 
 def _stderr_log(orders: Orders, log: Log) -> Callable[[str, str], None]:
