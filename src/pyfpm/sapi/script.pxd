@@ -14,6 +14,7 @@ cdef class ScriptAdapter:
     cdef _run(self, Script script, CurrentRequest current)
     cdef _at_end(self, stage, CurrentRequest current, status)
     cdef _execute(self, Script script, CurrentRequest current)
+    cdef _refuse_body(self, error, CurrentRequest current)
     cdef _failed(self, error, CurrentRequest current)
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
+from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
@@ -166,10 +167,22 @@ class ScriptAdapter:
             return 1
         return 0
 
+    def _refuse_body(self, error: BodyError, current: CurrentRequest) -> int:
+        """What was sent is at fault, not the script."""
+        try:
+            current.output.error(f"Python message: {error}".encode("utf-8", "backslashreplace"))
+            if current.output.discard():
+                pages.answer(current.output, error.status)
+        except ConnectionAbortedError:
+            pass  # Nobody waits for it any more.
+        return 255
+
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
         current.response.give_up()
         if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
+        if isinstance(error, BodyError):
+            return self._refuse_body(error, current)
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
         told = current.response.told
         report(current.output, self._log, error, uri, display=self._settings.display_errors, told=told)

@@ -15,6 +15,7 @@ import trio
 from pyfpm.observe.log import Log, cut
 from pyfpm.sapi.revalidation import ImportedModules
 from pyfpm.sapi.services import Services, provide
+from pyfpm.sapi.uploads import directory_for, sweep
 from pyfpm.worker._output import forks_are_the_users
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker._slot import Slot
@@ -63,6 +64,8 @@ def work(
             adapter, program.pm_status_path, program.ping_path, program.ping_response, control.ask_status
         )
     says = _stderr_log(orders, log)
+    if program.app is None:
+        _sweep_uploads(directory_for(program.sapi.upload_tmp_dir), says)
     access = None
     if "access_log" in files:
         paths = program.access_suppress_path
@@ -92,6 +95,13 @@ def work(
         trio.run(serve, reactor, control, slot, CodeWatch(modules, interval_s, control))
     else:
         trio.run(serve, reactor, control, slot)
+
+
+def _sweep_uploads(directory: str, says: Callable[[str, str], None]) -> None:
+    """The one before this worker may have been killed, and not have come to it."""
+    if requests := sweep(directory):
+        of = "a request" if requests == 1 else f"{requests} requests"
+        says("NOTICE", f"removed the uploaded files of {of} in {directory} whose worker was killed")
 
 
 def _stderr_log(orders: Orders, log: Log) -> Callable[[str, str], None]:
