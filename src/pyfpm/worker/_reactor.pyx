@@ -43,6 +43,8 @@ from pyfpm.worker._watchdog cimport (
 
 import os
 
+from pyfpm.worker._connection import ROLES
+
 
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:
@@ -157,9 +159,9 @@ cdef class Reactor:
 
     def __init__(
         self, run, refuse, settings, log, *, Slot slot=None, Guard guard=None, access=None, allowed=None,
-        on_exhausted=None,
+        on_exhausted=None, roles=ROLES,
     ):
-        self._service = Service(run, refuse, settings, log, slot, guard, access)
+        self._service = Service(run, refuse, settings, log, slot, guard, access, roles)
         self._allowed = allowed
         self._on_exhausted = on_exhausted
         self._budget = Budget(settings.max_held)
