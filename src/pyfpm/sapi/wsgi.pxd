@@ -30,11 +30,14 @@ cdef class WSGIAdapter:
     cdef object _log
     cdef bint _display_errors
     cdef dict _constant
+    cdef str _program
 
     cdef _send(self, result, Response response)
     @cython.locals(environ=dict)
     cdef dict _environ(self, request, output)
+    cdef _add_role(self, dict environ, request)
     cdef _fix_path(self, dict environ)
+    cdef bint _is_program(self, dict environ, str script_name)
 
 
 cdef str status_line(status)
