@@ -31,10 +31,12 @@ cdef class WSGIAdapter:
     cdef object _log
     cdef bint _display_errors
     cdef dict _constant
+    cdef str _program
 
     cdef _send(self, result, Response response)
     @cython.locals(environ=dict)
     cdef dict _environ(self, request, output)
+    cdef _add_role(self, dict environ, request)
 
 
 cdef str status_line(status)

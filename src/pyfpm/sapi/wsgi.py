@@ -16,7 +16,9 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
+from pyfpm.protocol import AUTHORIZER, RESPONDER
 from pyfpm.sapi.failure import ExcInfo, Log, report
 from pyfpm.sapi.headers import check_value, prefix_of
 from pyfpm.sapi.interface import Output, Request
@@ -256,22 +258,34 @@ class WSGIAdapter:
       application: the callable.
       log: where uncaught exceptions are reported: ``log(level, text)``.
       multiprocess: other processes serve the same application.
+      run_once: there will be no other request.
+      program: the path of the program that the web server has started to serve the application, if it did. Where it
+        says that this is the script, the application is mounted there.
     """
 
     def __init__(
-        self, application: Application, log: Log, settings: SapiSettings = DEFAULTS, *, multiprocess: bool = True
+        self,
+        application: Application,
+        log: Log,
+        settings: SapiSettings = DEFAULTS,
+        *,
+        multiprocess: bool = True,
+        run_once: bool = False,
+        program: str | None = None,
     ) -> None:
         self._application = application
         self._log = log
         self._display_errors = settings.display_errors
+        self._program = program
         self._constant: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.multithread": False,
             "wsgi.multiprocess": multiprocess,
-            "wsgi.run_once": False,
+            "wsgi.run_once": run_once,
             "wsgi.file_wrapper": FileWrapper,
             # The body ends where it ends, whatever CONTENT_LENGTH says.
             "wsgi.input_terminated": True,
+            "FCGI_ROLE": "RESPONDER",
         }
 
     def __call__(self, request: Request, output: Output) -> int:
@@ -332,7 +346,6 @@ class WSGIAdapter:
             # What came is the truth; HAProxy announces less, and a chunked body nothing.
             environ["CONTENT_LENGTH"] = str(stdin.seek(0, io.SEEK_END))
             stdin.seek(0)
-        environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ)
         https = environ.get("HTTPS")
         scheme = "https" if environ.get("REQUEST_SCHEME") == "https" or (https and https.lower() != "off") else "http"
         if "REQUEST_METHOD" not in environ:
@@ -345,12 +358,32 @@ class WSGIAdapter:
         if "SERVER_PROTOCOL" not in environ:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         environ.update(self._constant)
+        if request.role == RESPONDER:
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
+        else:
+            self._add_role(environ, request)
         environ["wsgi.url_scheme"] = scheme
         environ["wsgi.input"] = stdin
         environ["wsgi.errors"] = ErrorStream(output)
-        if request.data is not None:
-            environ["fastcgi.data"] = request.data
         return environ
+
+    def _add_role(self, environ: dict[str, Any], request: Request) -> None:
+        if request.role == AUTHORIZER:
+            environ["FCGI_ROLE"] = "AUTHORIZER"
+            _path_of_authorizer(environ)
+        else:
+            environ["FCGI_ROLE"] = "FILTER"
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
+            environ["fastcgi.data"] = io.BytesIO() if request.data is None else request.data
+
+
+def _path_of_authorizer(environ: dict[str, Any]) -> None:
+    """An authorizer is given no path of its own (FastCGI 1.0, 6.3): it is not a resource. An application that looks at
+    paths finds the one that the visitor asks for."""
+    environ.setdefault("SCRIPT_NAME", "")
+    if not environ.get("PATH_INFO"):
+        path = environ.get("REQUEST_URI", "").partition("?")[0]
+        environ["PATH_INFO"] = unquote(path, "latin-1") or "/"
 
 
 def is_gone(output: Output) -> bool:
