@@ -154,8 +154,8 @@ def file(name: str = "f", filename: str = "a.txt", data: str = "hello") -> str:
 
 NAMES = [
     r"C:\\x\\y.txt", r"C:\x\y.txt", "a/b/c.txt", "../../etc/passwd", r"a\"b.txt", "a%22b.txt", r"a\\b", "dir/", "/",
-    ".", "..", "a\\", r"..\..\x", r"a/b\c/d", "a\x01b", "ü.txt", "a;b.txt", "a=b.txt", " a ", r"C:\x\"y", r"\n\t", "a'b",
-    "x/\\", "//", "\\", "a\0b.txt", "\udcff\udcfe.txt",
+    ".", "..", "a\\", r"..\..\x", r"a/b\c/d", "a\x01b", "ü.txt", "a;b.txt", "a=b.txt", " a ", r"C:\x\"y", r"\n\t",
+    "a'b", "x/\\", "//", "\\", "a\0b.txt", "\udcff\udcfe.txt",
 ]  # fmt: skip
 
 DISPOSITIONS = [
