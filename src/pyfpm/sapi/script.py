@@ -29,6 +29,7 @@ from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
+from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
@@ -48,12 +49,20 @@ class ScriptAdapter:
     Args:
       files: which files may run.
       log: ``log(level, text)``, for the reasons of a 404 and for uncaught exceptions.
+      revalidation: of imported modules, if they are to follow their files.
     """
 
-    def __init__(self, files: ScriptFiles, log: Log, settings: SapiSettings = DEFAULTS) -> None:
+    def __init__(
+        self,
+        files: ScriptFiles,
+        log: Log,
+        settings: SapiSettings = DEFAULTS,
+        revalidation: Revalidation | None = None,
+    ) -> None:
         self._files = files
         self._log = log
         self._settings = settings
+        self._revalidation = revalidation
         self._streams = ScriptStreams()
         self._process = _ProcessState()
 
@@ -63,6 +72,8 @@ class ScriptAdapter:
         server.pop("HTTP_PROXY", None)
         if "REQUEST_METHOD" not in server:
             server["REQUEST_METHOD"] = "GET"
+        if self._revalidation is not None:
+            self._revalidation.look()
         current = CurrentRequest(request, output, self._settings)
         enter(current)
         try:
