@@ -70,7 +70,7 @@ class ScriptAdapter:
             self._log("WARNING", f"script not found: {reason}")
             return self._refuse(output)
         except Exception as error:  # It is not Python, or too much of it.
-            report(output, self._log, error, server.get("REQUEST_URI", "?"), display=self._settings.display_errors)
+            report(output, self._log, error, server.get("REQUEST_URI", "?"), self._settings)
             return 255
         return self._run(script, current)
 
@@ -156,12 +156,13 @@ class ScriptAdapter:
         return 0
 
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
+        takes_a_message = current.response.takes_a_message()
         current.response.give_up()
         if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
         told = current.response.told
-        report(current.output, self._log, error, uri, display=self._settings.display_errors, told=told)
+        report(current.output, self._log, error, uri, self._settings, told=told, takes_a_message=takes_a_message)
         return 255
 
 
