@@ -6,6 +6,7 @@ cdef class ScriptAdapter:
     cdef ScriptFiles _files
     cdef object _log
     cdef object _settings
+    cdef object _around
     cdef object _streams
     cdef _ProcessState _process
 

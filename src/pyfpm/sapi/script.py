@@ -23,6 +23,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pyfpm.sapi import _changes, pages
+from pyfpm.sapi.around import Around
 from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.interface import Output, Request
@@ -53,6 +54,8 @@ class ScriptAdapter:
         self._files = files
         self._log = log
         self._settings = settings
+        has_around = settings.auto_prepend_file or settings.auto_append_file
+        self._around = Around(settings) if has_around else None
         self._streams = ScriptStreams()
         self._process = _ProcessState()
 
@@ -143,7 +146,10 @@ class ScriptAdapter:
         """What the interpreter does with a script and its SystemExit: None is success, an int the status, else a
         message."""
         try:
-            exec(script.code, current.namespace)
+            if self._around is None:
+                exec(script.code, current.namespace)
+            else:
+                self._around.run(script, current)
         except Aborted:
             raise
         except SystemExit as end:
