@@ -1,8 +1,8 @@
 """auto_prepend_file and auto_append_file: scripts that run before and after each script, in its namespace.
 
 They are the operator's choice, so they may be anywhere and have any name; otherwise they are found, looked at for
-changes and kept like scripts. Each is looked for when it is its turn: when one cannot run, or raises, or exits, nothing of what
-comes after it runs.
+changes and kept like scripts. Each is looked for when it is its turn: when one cannot run, or raises, or exits,
+nothing of what comes after it runs.
 
 Source (PHP): php_execute_script(), main/main.c.
 """
