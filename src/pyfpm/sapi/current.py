@@ -56,7 +56,7 @@ class CurrentRequest:
         self.settings = settings
         self.output = output
         self.server: dict[str, Any] = request.params
-        self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD")
+        self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD", settings)
         self.namespace: dict[str, Any] = {}
         # By stage, in the order they came in; None: nothing is to be done.
         self.ends: dict[AtEnd, list[Callable[[], object]]] | None = None

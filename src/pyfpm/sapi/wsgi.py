@@ -154,6 +154,8 @@ class Response:
         self._length = None
         self._bodiless = self._is_head
         without_length = False
+        # nginx would collect events into pages; unless the application says something else.
+        unbuffered = False
         if block:
             code = status[:3]
             without_length = code == "204" or code[0] == "1"
@@ -178,8 +180,12 @@ class Response:
                 block = "Status: 200 OK\r\n" + block
             elif length == 8 and name.lower() == "status":
                 continue  # It would override the real one (RFC 3875, 6.3.3).
+            elif length == 14 and value.startswith("text/event-stream") and name.lower() == "content-type":
+                unbuffered = True
             if length:
                 block += f"{prefix}{value}\r\n"
+        if unbuffered and "x-accel-buffering: " not in block.lower():
+            block += "X-Accel-Buffering: no\r\n"
         # A CGI answer has one header at least (RFC 3875, 6.2).
         return _latin1(block or "Status: 200 OK\r\n")
 
@@ -214,6 +220,12 @@ class Response:
                 self._output.write(self._head + b"\r\n")
             else:
                 self._output.write(self._head + b"Content-Length: %d\r\n\r\n" % length)
+
+    def takes_a_message(self) -> bool:
+        """Whether a piece of HTML may be added to what has been sent."""
+        head = (self._head or b"").lower()
+        is_html = b"\r\ncontent-type: text/html" in b"\r\n" + head
+        return is_html and not self._bodiless and self._length is None and b"\r\ncontent-encoding: " not in head
 
     def send_file(self, wrapper: FileWrapper) -> bool:
         """Send the rest of the wrapped file without reading it, if it is a regular one."""
@@ -275,8 +287,8 @@ class WSGIAdapter:
     ) -> None:
         self._application = application
         self._log = log
-        self._display_errors = settings.display_errors
         self._program = program
+        self._settings = settings
         self._constant: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.multithread": False,
@@ -304,7 +316,7 @@ class WSGIAdapter:
             if isinstance(error, ConnectionAbortedError) and is_gone(output):
                 return 1  # The visitor left; nothing is wrong with the application.
             uri = environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "?"
-            report(output, self._log, error, uri, display=self._display_errors)
+            report(output, self._log, error, uri, self._settings, takes_a_message=response.takes_a_message())
             return 1
         return 0
 
