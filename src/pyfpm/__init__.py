@@ -14,17 +14,38 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyfpm.sapi.buffering import (
+        ob_clean,
+        ob_end_clean,
+        ob_end_flush,
+        ob_flush,
+        ob_get_clean,
+        ob_get_contents,
+        ob_get_flush,
+        ob_get_length,
+        ob_get_level,
+        ob_implicit_flush,
+        ob_list_handlers,
+        ob_start,
+    )
+    from pyfpm.sapi.error_log import error_log
+    from pyfpm.sapi.files import send_file
     from pyfpm.sapi.functions import (
+        apache_request_headers,
         echo,
         exit,
         flush,
+        fpm_get_status,
+        getallheaders,
         header,
+        header_register_callback,
         header_remove,
         headers_list,
         headers_sent,
         http_response_code,
         sapi_name,
         setcookie,
+        setrawcookie,
     )
     from pyfpm.sapi.input import BodyError, input_stream, is_uploaded_file, json_body, move_uploaded_file
     from pyfpm.sapi.timeout import ExecutionTimeout
@@ -69,10 +90,15 @@ __all__ = [
     "_SERVER",
     "BodyError",
     "ExecutionTimeout",
+    "apache_request_headers",
     "echo",
+    "error_log",
     "exit",
     "flush",
+    "fpm_get_status",
+    "getallheaders",
     "header",
+    "header_register_callback",
     "header_remove",
     "headers_list",
     "headers_sent",
@@ -81,8 +107,22 @@ __all__ = [
     "is_uploaded_file",
     "json_body",
     "move_uploaded_file",
+    "ob_clean",
+    "ob_end_clean",
+    "ob_end_flush",
+    "ob_flush",
+    "ob_get_clean",
+    "ob_get_contents",
+    "ob_get_flush",
+    "ob_get_length",
+    "ob_get_level",
+    "ob_implicit_flush",
+    "ob_list_handlers",
+    "ob_start",
     "sapi_name",
+    "send_file",
     "setcookie",
+    "setrawcookie",
 ]
 
 

@@ -69,7 +69,7 @@ class CurrentRequest:
         self.settings = settings
         self.output = output
         self.server: dict[str, Any] = request.params
-        self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD")
+        self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD", settings)
         self.namespace: dict[str, Any] = {}
         # The file's name was percent-encoded, so there may be other characters in ``server`` than the web server sent.
         self.path_is_decoded = False
