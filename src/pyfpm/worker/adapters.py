@@ -40,7 +40,9 @@ def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> 
         if modules is not None:
             interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
             revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
-        return ScriptAdapter(ScriptFiles(program.docroots, program.extensions), log, program.sapi, revalidation)
+        sapi = program.sapi
+        files = ScriptFiles(program.docroots, program.extensions, sapi.cgi_fix_pathinfo, sapi.cgi_discard_path)
+        return ScriptAdapter(files, log, sapi, revalidation)
     multiprocess = program.pm_max_children > 1
     application = load(program.app) if modules is None else load(program.app, modules.note)
     return WSGIAdapter(application, log, program.sapi, multiprocess=multiprocess)
