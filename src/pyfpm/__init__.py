@@ -26,6 +26,29 @@ if TYPE_CHECKING:
         sapi_name,
         setcookie,
     )
+    from pyfpm.sapi.session.errors import SessionError
+    from pyfpm.sapi.session.functions import (
+        PHP_SESSION_ACTIVE,
+        PHP_SESSION_DISABLED,
+        PHP_SESSION_NONE,
+        session_abort,
+        session_cache_expire,
+        session_cache_limiter,
+        session_commit,
+        session_create_id,
+        session_destroy,
+        session_gc,
+        session_get_cookie_params,
+        session_id,
+        session_name,
+        session_regenerate_id,
+        session_reset,
+        session_set_cookie_params,
+        session_start,
+        session_status,
+        session_unset,
+        session_write_close,
+    )
     from pyfpm.sapi.timeout import ExecutionTimeout
 
     GLOBALS: dict[str, Any]
@@ -36,6 +59,7 @@ if TYPE_CHECKING:
     _POST: dict[str, str]
     _REQUEST: dict[str, str]
     _SERVER: dict[str, Any]
+    _SESSION: dict[str, Any]
 
 __version__ = "0.1.0"
 
@@ -48,7 +72,12 @@ __all__ = [
     "_POST",
     "_REQUEST",
     "_SERVER",
+    "_SESSION",
     "ExecutionTimeout",
+    "PHP_SESSION_ACTIVE",
+    "PHP_SESSION_DISABLED",
+    "PHP_SESSION_NONE",
+    "SessionError",
     "echo",
     "exit",
     "flush",
@@ -58,6 +87,23 @@ __all__ = [
     "headers_sent",
     "http_response_code",
     "sapi_name",
+    "session_abort",
+    "session_cache_expire",
+    "session_cache_limiter",
+    "session_commit",
+    "session_create_id",
+    "session_destroy",
+    "session_gc",
+    "session_get_cookie_params",
+    "session_id",
+    "session_name",
+    "session_regenerate_id",
+    "session_reset",
+    "session_set_cookie_params",
+    "session_start",
+    "session_status",
+    "session_unset",
+    "session_write_close",
     "setcookie",
 ]
 
@@ -70,6 +116,10 @@ def __getattr__(name: str) -> Any:
         from pyfpm.sapi.timeout import ExecutionTimeout
 
         return ExecutionTimeout
+    if name == "SessionError":
+        from pyfpm.sapi.session.errors import SessionError
+
+        return SessionError
     from pyfpm.sapi.current import SUPERGLOBALS, current
     from pyfpm.sapi.following import Following
     from pyfpm.sapi.names import FUNCTIONS

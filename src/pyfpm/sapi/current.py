@@ -39,7 +39,19 @@ class AtEnd(IntEnum):
 class CurrentRequest:
     """One request of a script."""
 
-    __slots__ = ("_body", "_made", "_text", "ends", "namespace", "output", "request", "response", "server", "settings")
+    __slots__ = (
+        "_body",
+        "_made",
+        "_text",
+        "ends",
+        "namespace",
+        "output",
+        "request",
+        "response",
+        "server",
+        "session",
+        "settings",
+    )
 
     def __init__(self, request: Request, output: Output, settings: SapiSettings) -> None:
         self.request = request
@@ -50,6 +62,8 @@ class CurrentRequest:
         self.namespace: dict[str, Any] = {}
         # By stage, in the order they came in; None: nothing is to be done.
         self.ends: dict[AtEnd, list[Callable[[], object]]] | None = None
+        # Of sapi.session, once the script calls a function for it.
+        self.session: Any = None
         self._made: dict[str, dict[str, Any]] = {}
         self._body: BinaryIO | None = request.stdin
         self._text: io.TextIOWrapper | None = None
@@ -132,6 +146,9 @@ class CurrentRequest:
     def _files(self) -> dict[str, Any]:
         return {}
 
+    def _session(self) -> dict[str, Any]:
+        return {}  # session_start() fills it
+
     def _env(self) -> dict[str, Any]:
         return dict(os.environ)
 
@@ -146,6 +163,7 @@ SUPERGLOBALS: dict[str, Callable[[CurrentRequest], dict[str, Any]]] = {
     "_COOKIE": CurrentRequest._cookie,
     "_REQUEST": CurrentRequest._request,
     "_FILES": CurrentRequest._files,
+    "_SESSION": CurrentRequest._session,
     "_ENV": CurrentRequest._env,
     "GLOBALS": CurrentRequest._globals,
 }
@@ -173,6 +191,8 @@ def _in_forked_child() -> None:
     request = _current.get()
     if request is not None:
         request.response.disown()
+        if request.session is not None:
+            request.session.disown()
         _current.set(None)
 
 

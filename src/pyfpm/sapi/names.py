@@ -1,12 +1,14 @@
-"""The functions that a script has without an import, all of them."""
+"""The functions and constants that a script has without an import, all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from pyfpm.sapi import functions
+from pyfpm.sapi.session import functions as session
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
+FUNCTIONS: dict[str, Any] = {
     **functions.FUNCTIONS,
+    **session.FUNCTIONS,
+    **session.CONSTANTS,
 }

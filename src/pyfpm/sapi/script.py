@@ -29,6 +29,7 @@ from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
+from pyfpm.sapi.session.functions import session_start
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
 
@@ -55,6 +56,7 @@ class ScriptAdapter:
         self._settings = settings
         self._streams = ScriptStreams()
         self._process = _ProcessState()
+        self._starts_sessions = settings.session_auto_start
 
     def __call__(self, request: Request, output: Output) -> int:
         server: dict[str, Any] = request.params
@@ -100,6 +102,8 @@ class ScriptAdapter:
             sys.modules["__main__"] = module
             sys.argv = [script.path]
             references = getrefcount(namespace)
+            if self._starts_sessions:
+                session_start()
             status = self._execute(script, current)
         except Aborted:
             status = 1
@@ -110,6 +114,8 @@ class ScriptAdapter:
         self._streams.finish()
         if current.ends is not None:
             status = self._at_end(AtEnd.OUTPUT, current, status)
+        if current.session is not None:
+            current.session.take_bound(current)
         # Before the answer ends, so that destructors still have a say, as in PHP.
         kept = _let_go(namespace)
         functions = _functions_of(namespace, kept)

@@ -53,7 +53,8 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders
             adapter, program.pm_status_path, program.ping_path, program.ping_response, control.ask_status
         )
     says = _stderr_log(orders, log)
-    provide(Services(functools.partial(_error_log, says, orders.log.limit), control.ask_figures))
+    longest_s = settings.request_terminate_timeout_s or settings.max_execution_time_s
+    provide(Services(functools.partial(_error_log, says, orders.log.limit), control.ask_figures, longest_s))
     access = None
     if "access_log" in files:
         paths = program.access_suppress_path
