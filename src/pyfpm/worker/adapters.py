@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pyfpm.observe.log import Log
-from pyfpm.sapi.load import load
+from pyfpm.sapi.load import LoadError, load
 from pyfpm.sapi.revalidation import ImportedModules, Revalidation
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
 from pyfpm.sapi.services import services
+from pyfpm.sapi.session.errors import SessionError
+from pyfpm.sapi.session.stores import store_of
+from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.wsgi import WSGIAdapter
 from pyfpm.worker.inline import Adapter
 from pyfpm.worker.settings import Program
@@ -32,10 +35,11 @@ def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> 
     Args:
       modules: see ``watched_modules``.
     Raises:
-      LoadError: it cannot be found.
+      LoadError: it cannot be found, or what the configuration wants of it is not installed.
       BaseException: whatever it raises itself.
     """
     if program.app is None:
+        _prepare_sessions(program.sapi)
         revalidation = None
         if modules is not None:
             interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
@@ -44,3 +48,12 @@ def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> 
     multiprocess = program.pm_max_children > 1
     application = load(program.app) if modules is None else load(program.app, modules.note)
     return WSGIAdapter(application, log, program.sapi, multiprocess=multiprocess)
+
+
+def _prepare_sessions(settings: SapiSettings) -> None:
+    """What is wrong with their configuration is told at the start; and a client of Redis is imported once for all
+    workers. Nothing is connected."""
+    try:
+        store_of(settings.session_save_handler, settings.session_save_path)
+    except SessionError as error:
+        raise LoadError(str(error)) from None

@@ -83,7 +83,14 @@ def work(
         allowed=AllowedClients(clients, says) if clients else None,
         on_exhausted=lambda reason: control.send("m", reason),
     )
-    provide(Services(functools.partial(_error_log, says, orders.log.limit), control.ask_figures, reactor.exhaust))
+    provide(
+        Services(
+            functools.partial(_error_log, says, orders.log.limit),
+            control.ask_figures,
+            reactor.exhaust,
+            settings.request_terminate_timeout_s or settings.max_execution_time_s,
+        )
+    )
     for fd in shared.all("listener"):
         reactor.listen(socket.socket(fileno=fd))
     reactor.share(socket.socket(fileno=shared.first("give")), socket.socket(fileno=shared.first("take")))
