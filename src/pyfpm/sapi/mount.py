@@ -7,8 +7,8 @@ def mount_of(params: dict[str, str]) -> tuple[str, str]:
     """SCRIPT_NAME and PATH_INFO as Python's applications want them: where it is mounted, and the path below that.
 
     A web server that is not told where the application is mounted says it all in SCRIPT_NAME: nginx's own
-    fastcgi_params has no PATH_INFO, Apache's mod_proxy_fcgi sends none, and a PATH_INFO that nginx or Caddy made up from
-    nothing is empty while DOCUMENT_URI (which Apache and lighttpd do not send) repeats SCRIPT_NAME.
+    fastcgi_params has no PATH_INFO, Apache's mod_proxy_fcgi sends none, and a PATH_INFO that nginx or Caddy made up
+    from nothing is empty while DOCUMENT_URI (which Apache and lighttpd do not send) repeats SCRIPT_NAME.
     """
     script_name = params.get("SCRIPT_NAME", "")
     path_info = params.get("PATH_INFO")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from pyfpm.observe.log import Log
-from pyfpm.sapi.load import load
+from pyfpm.sapi.asgi import ASGIAdapter
+from pyfpm.sapi.load import kind_of, load, loop_of
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
 from pyfpm.sapi.wsgi import WSGIAdapter
@@ -11,7 +14,7 @@ from pyfpm.worker.inline import Adapter
 from pyfpm.worker.settings import Program
 
 
-def adapter_for(program: Program, log: Log) -> Adapter:
+def adapter_for(program: Program, log: Log) -> Adapter | ASGIAdapter:
     """Imports the application, if there is one.
 
     Raises:
@@ -20,5 +23,10 @@ def adapter_for(program: Program, log: Log) -> Adapter:
     """
     if program.app is None:
         return ScriptAdapter(ScriptFiles(program.docroots, program.extensions), log, program.sapi)
-    multiprocess = program.pm_max_children > 1
-    return WSGIAdapter(load(program.app), log, program.sapi, multiprocess=multiprocess)
+    before = set(sys.modules)
+    application = load(program.app)
+    kind = program.app_kind or kind_of(application, program.app)
+    if kind == "asgi":
+        loop = program.app_loop or loop_of(sys.modules.keys() - before)
+        return ASGIAdapter(application, log, program.sapi, loop=loop)
+    return WSGIAdapter(application, log, program.sapi, multiprocess=program.pm_max_children > 1)

@@ -27,7 +27,9 @@ from typing import NoReturn
 
 from pyfpm.observe.log import Log
 from pyfpm.observe.title import set_title
+from pyfpm.sapi.asgi import ASGIAdapter
 from pyfpm.sapi.failure import describe
+from pyfpm.sapi.lifespan import StartupError
 from pyfpm.sapi.load import LoadError
 from pyfpm.worker import identity
 from pyfpm.worker._process import die_with_parent, fork_orphan
@@ -118,7 +120,12 @@ def _has_ended(control: socket.socket) -> bool:
 
 
 def _fork(
-    control: socket.socket, own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders, log: Log
+    control: socket.socket,
+    own: Descriptors,
+    shared: Descriptors,
+    adapter: Adapter | ASGIAdapter,
+    orders: Orders,
+    log: Log,
 ) -> None:
     try:
         pid = fork_orphan()
@@ -142,6 +149,8 @@ def _fork(
                 os.close(fd)
         work(own, shared, adapter, orders, log)
         status = 0
+    except StartupError as error:
+        log("ERROR", str(error))
     except BaseException as error:
         log("ERROR", f"worker {os.getpid()} failed; please report this\n{describe(error)}")
     finally:
