@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pyfpm.sapi.parts import MalformedForm, Part, boundary_of, parts_of
-from pyfpm.sapi.superglobals import parse_pairs
+from pyfpm.sapi.superglobals import flat_query, parse_form
 from pyfpm.sapi.uploads import (
     UPLOAD_ERR_CANT_WRITE,
     UPLOAD_ERR_FORM_SIZE,
@@ -73,7 +73,9 @@ def _urlencoded(request: CurrentRequest) -> dict[str, Any]:
     if len(data) > MAX_FORM_SIZE:
         request.tell(f"the form is larger than {MAX_FORM_SIZE} bytes, _POST is empty")
         return {}
-    return parse_pairs(data.decode("latin-1"))
+    text = data.decode("latin-1")
+    found = flat_query(text, request.settings.max_input_vars)
+    return request.parsed("_POST", parse_form, text) if found is None else found
 
 
 class _Multipart:
