@@ -33,6 +33,7 @@ cdef class Limits:
     cdef readonly size_t max_held
     cdef readonly size_t max_ignored
     cdef readonly dict values
+    cdef uint8_t _roles         # a bit for each that is served
 
 
 cdef class Request:
@@ -47,6 +48,7 @@ cdef class Request:
     cdef readonly dict params
     cdef public object stdin
     cdef public object data
+    cdef object live             # what runs it, where that takes longer than a call; the user's own
     cdef PairsDecoder _decoder
     cdef size_t _held
     cdef bint stderr_used

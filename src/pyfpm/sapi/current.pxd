@@ -12,6 +12,7 @@ cdef class CurrentRequest:
     cdef readonly ScriptResponse response
     cdef readonly dict server
     cdef readonly object settings
+    cdef public object uploads
 
     cpdef dict superglobal(self, name)
 

@@ -26,9 +26,11 @@ from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.around import Around
 from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
+from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
+from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
@@ -48,12 +50,20 @@ class ScriptAdapter:
     Args:
       files: which files may run.
       log: ``log(level, text)``, for the reasons of a 404 and for uncaught exceptions.
+      revalidation: of imported modules, if they are to follow their files.
     """
 
-    def __init__(self, files: ScriptFiles, log: Log, settings: SapiSettings = DEFAULTS) -> None:
+    def __init__(
+        self,
+        files: ScriptFiles,
+        log: Log,
+        settings: SapiSettings = DEFAULTS,
+        revalidation: Revalidation | None = None,
+    ) -> None:
         self._files = files
         self._log = log
         self._settings = settings
+        self._revalidation = revalidation
         has_around = settings.auto_prepend_file or settings.auto_append_file
         self._around = Around(settings) if has_around else None
         self._streams = ScriptStreams()
@@ -65,6 +75,8 @@ class ScriptAdapter:
         server.pop("HTTP_PROXY", None)
         if "REQUEST_METHOD" not in server:
             server["REQUEST_METHOD"] = "GET"
+        if self._revalidation is not None:
+            self._revalidation.look()
         current = CurrentRequest(request, output, self._settings)
         enter(current)
         try:
@@ -161,11 +173,23 @@ class ScriptAdapter:
             return 1
         return 0
 
+    def _refuse_body(self, error: BodyError, current: CurrentRequest) -> int:
+        """What was sent is at fault, not the script."""
+        try:
+            current.output.error(f"Python message: {error}".encode("utf-8", "backslashreplace"))
+            if current.output.discard():
+                pages.answer(current.output, error.status)
+        except ConnectionAbortedError:
+            pass  # Nobody waits for it any more.
+        return 255
+
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
         takes_a_message = current.response.takes_a_message()
         current.response.give_up()
         if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
+        if isinstance(error, BodyError):
+            return self._refuse_body(error, current)
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
         told = current.response.told
         report(current.output, self._log, error, uri, self._settings, told=told, takes_a_message=takes_a_message)

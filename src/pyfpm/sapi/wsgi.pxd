@@ -1,6 +1,7 @@
 cimport cython
 
 from pyfpm.sapi.headers cimport check_value, prefix_of
+from pyfpm.sapi.mount cimport mount_of
 
 cdef dict _status_lines
 
@@ -31,11 +32,12 @@ cdef class WSGIAdapter:
     cdef object _log
     cdef object _settings
     cdef dict _constant
+    cdef str _program
 
     cdef _send(self, result, Response response)
     @cython.locals(environ=dict)
     cdef dict _environ(self, request, output)
-    cdef _fix_path(self, dict environ)
+    cdef _add_role(self, dict environ, request)
 
 
 cdef str status_line(status)

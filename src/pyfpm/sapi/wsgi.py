@@ -16,10 +16,13 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
+from pyfpm.protocol import AUTHORIZER, RESPONDER
 from pyfpm.sapi.failure import ExcInfo, Log, report
 from pyfpm.sapi.headers import check_value, prefix_of
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.mount import mount_of
 from pyfpm.sapi.settings import SapiSettings
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -267,22 +270,34 @@ class WSGIAdapter:
       application: the callable.
       log: where uncaught exceptions are reported: ``log(level, text)``.
       multiprocess: other processes serve the same application.
+      run_once: there will be no other request.
+      program: the path of the program that the web server has started to serve the application, if it did. Where it
+        says that this is the script, the application is mounted there.
     """
 
     def __init__(
-        self, application: Application, log: Log, settings: SapiSettings = DEFAULTS, *, multiprocess: bool = True
+        self,
+        application: Application,
+        log: Log,
+        settings: SapiSettings = DEFAULTS,
+        *,
+        multiprocess: bool = True,
+        run_once: bool = False,
+        program: str | None = None,
     ) -> None:
         self._application = application
         self._log = log
+        self._program = program
         self._settings = settings
         self._constant: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.multithread": False,
             "wsgi.multiprocess": multiprocess,
-            "wsgi.run_once": False,
+            "wsgi.run_once": run_once,
             "wsgi.file_wrapper": FileWrapper,
             # The body ends where it ends, whatever CONTENT_LENGTH says.
             "wsgi.input_terminated": True,
+            "FCGI_ROLE": "RESPONDER",
         }
 
     def __call__(self, request: Request, output: Output) -> int:
@@ -343,7 +358,6 @@ class WSGIAdapter:
             # What came is the truth; HAProxy announces less, and a chunked body nothing.
             environ["CONTENT_LENGTH"] = str(stdin.seek(0, io.SEEK_END))
             stdin.seek(0)
-        self._fix_path(environ)
         https = environ.get("HTTPS")
         scheme = "https" if environ.get("REQUEST_SCHEME") == "https" or (https and https.lower() != "off") else "http"
         if "REQUEST_METHOD" not in environ:
@@ -356,35 +370,32 @@ class WSGIAdapter:
         if "SERVER_PROTOCOL" not in environ:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         environ.update(self._constant)
+        if request.role == RESPONDER:
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
+        else:
+            self._add_role(environ, request)
         environ["wsgi.url_scheme"] = scheme
         environ["wsgi.input"] = stdin
         environ["wsgi.errors"] = ErrorStream(output)
-        if request.data is not None:
-            environ["fastcgi.data"] = request.data
         return environ
 
-    def _fix_path(self, environ: dict[str, Any]) -> None:
-        """Split the path as WSGI wants it.
+    def _add_role(self, environ: dict[str, Any], request: Request) -> None:
+        if request.role == AUTHORIZER:
+            environ["FCGI_ROLE"] = "AUTHORIZER"
+            _path_of_authorizer(environ)
+        else:
+            environ["FCGI_ROLE"] = "FILTER"
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
+            environ["fastcgi.data"] = io.BytesIO() if request.data is None else request.data
 
-        A web server that is not told where the application is mounted says it all in SCRIPT_NAME: nginx's own
-        fastcgi_params has no PATH_INFO, Apache's mod_proxy_fcgi sends none, and a PATH_INFO that nginx or Caddy made
-        up from nothing is empty while DOCUMENT_URI (which Apache and lighttpd do not send) repeats SCRIPT_NAME.
-        """
-        script_name = environ.get("SCRIPT_NAME")
-        if script_name is None:
-            environ["SCRIPT_NAME"] = script_name = ""
-        path_info = environ.get("PATH_INFO")
-        if path_info is None or (not path_info and environ.get("DOCUMENT_URI") == script_name):
-            environ["PATH_INFO"] = script_name or "/"
-            environ["SCRIPT_NAME"] = ""
-        elif script_name:
-            if script_name[-1] == "/":
-                # "The root" is "" in WSGI, and the slash belongs to what follows: fastcgi_split_path_info ^(/app/)(.*)
-                environ["SCRIPT_NAME"] = script_name[:-1]
-                if path_info[:1] != "/":
-                    environ["PATH_INFO"] = "/" + path_info
-        elif not path_info:
-            environ["PATH_INFO"] = "/"
+
+def _path_of_authorizer(environ: dict[str, Any]) -> None:
+    """An authorizer is given no path of its own (FastCGI 1.0, 6.3): it is not a resource. An application that looks at
+    paths finds the one that the visitor asks for."""
+    environ.setdefault("SCRIPT_NAME", "")
+    if not environ.get("PATH_INFO"):
+        path = environ.get("REQUEST_URI", "").partition("?")[0]
+        environ["PATH_INFO"] = unquote(path, "latin-1") or "/"
 
 
 def is_gone(output: Output) -> bool:
