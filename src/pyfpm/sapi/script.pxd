@@ -10,6 +10,7 @@ cdef class ScriptAdapter:
     cdef object _around
     cdef object _streams
     cdef _ProcessState _process
+    cdef bint _starts_sessions
 
     cdef _refuse(self, output)
     cdef _run(self, Script script, CurrentRequest current)

@@ -32,6 +32,7 @@ from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
 from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
+from pyfpm.sapi.session.functions import session_start
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
 
@@ -68,6 +69,7 @@ class ScriptAdapter:
         self._around = Around(settings) if has_around else None
         self._streams = ScriptStreams()
         self._process = _ProcessState()
+        self._starts_sessions = settings.session_auto_start
 
     def __call__(self, request: Request, output: Output) -> int:
         server: dict[str, Any] = request.params
@@ -115,6 +117,8 @@ class ScriptAdapter:
             sys.modules["__main__"] = module
             sys.argv = [script.path]
             references = getrefcount(namespace)
+            if self._starts_sessions:
+                session_start()
             status = self._execute(script, current)
         except Aborted:
             status = 1
@@ -125,6 +129,8 @@ class ScriptAdapter:
         self._streams.finish()
         if current.ends is not None:
             status = self._at_end(AtEnd.OUTPUT, current, status)
+        if current.session is not None:
+            current.session.take_bound(current)
         # Before the answer ends, so that destructors still have a say, as in PHP.
         kept = _let_go(namespace)
         functions = _functions_of(namespace, kept)
