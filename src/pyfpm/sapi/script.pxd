@@ -6,10 +6,11 @@ cdef class ScriptAdapter:
     cdef ScriptFiles _files
     cdef object _log
     cdef object _settings
+    cdef object _cgi
     cdef object _streams
     cdef _ProcessState _process
 
-    cdef _refuse(self, output)
+    cdef _refuse(self, output, status)
     cdef _run(self, Script script, CurrentRequest current)
     cdef _execute(self, Script script, CurrentRequest current)
     cdef _failed(self, error, CurrentRequest current)
@@ -24,5 +25,5 @@ cdef class _ProcessState:
     cdef int _recursion_limit
     cdef bint _collects
 
-    cdef restore(self, Script script)
-    cdef _restore_environment(self)
+    cpdef restore(self, Script script)
+    cpdef restore_environment(self)
