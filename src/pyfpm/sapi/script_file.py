@@ -12,6 +12,7 @@ import re
 import stat
 import time
 from types import CodeType
+from typing import Any
 from urllib.parse import unquote
 
 from pyfpm.sapi._identity import FileIdentity
@@ -83,7 +84,8 @@ class Script:
         self.asked = asked
         self.path = path
         self.directory = os.path.dirname(path)
-        self.code = code
+        # None: it runs as a process. Any, since who executes it knows that it does not.
+        self.code: Any = code
         self.identity = identity
         # False: it was changed so short a time ago that another change may bear the same time.
         self.settled = True

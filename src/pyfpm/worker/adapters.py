@@ -5,29 +5,51 @@ from __future__ import annotations
 from pyfpm.observe.log import Log
 from pyfpm.sapi.cgi.programs import CGIPrograms
 from pyfpm.sapi.load import load
+from pyfpm.sapi.revalidation import ImportedModules, Revalidation
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles, cgi_extensions, extensions_of
+from pyfpm.sapi.services import services
 from pyfpm.sapi.wsgi import WSGIAdapter
 from pyfpm.worker.inline import Adapter
 from pyfpm.worker.settings import Program
 
+# python.revalidate of scripts, where it is not set. Precedent: PHP's opcache.revalidate_freq.
+REVALIDATE_SCRIPTS_S = 2.0
 
-def adapter_for(program: Program, log: Log) -> Adapter:
+
+def watched_modules(program: Program) -> ImportedModules | None:
+    """The modules that are imported from now on, if they are to follow their files."""
+    interval_s = program.sapi.python_revalidate_s
+    if not (REVALIDATE_SCRIPTS_S if interval_s is None and program.app is None else interval_s):
+        return None
+    modules = ImportedModules(program.docroots)
+    modules.install()
+    return modules
+
+
+def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> Adapter:
     """Imports the application, if there is one.
 
+    Args:
+      modules: see ``watched_modules``.
     Raises:
       LoadError: it cannot be found.
       BaseException: whatever it raises itself.
     """
     if program.app is None:
-        return script_adapter(program, log)
+        return _script_adapter(program, log, modules)
     multiprocess = program.pm_max_children > 1
-    return WSGIAdapter(load(program.app), log, program.sapi, multiprocess=multiprocess)
+    application = load(program.app) if modules is None else load(program.app, modules.note)
+    return WSGIAdapter(application, log, program.sapi, multiprocess=multiprocess)
 
 
-def script_adapter(program: Program, log: Log) -> ScriptAdapter:
+def _script_adapter(program: Program, log: Log, modules: ImportedModules | None) -> ScriptAdapter:
     """For files of the document root: in a CGI pool all of them are CGI programs, else those whose names say so."""
     kind = program.app_kind
     files = ScriptFiles(program.docroots, extensions_of(kind, program.extensions), cgi_extensions(kind))
-    names = tuple(name for name, _ in program.env)
-    return ScriptAdapter(files, log, program.sapi, CGIPrograms(log, program.sapi, names))
+    revalidation = None
+    if modules is not None:
+        interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
+        revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
+    programs = CGIPrograms(log, program.sapi, tuple(name for name, _ in program.env))
+    return ScriptAdapter(files, log, program.sapi, revalidation, programs)

@@ -4,9 +4,9 @@ That is a ``__main__`` of its own; ``os.environ`` with the variables of the requ
 streams over descriptors 0, 1 and 2; its directory as the working one; ``sys.argv``. At its end come, in this order, the
 functions that it gave to ``atexit``, what its streams still hold, and its destructors.
 
-Of the process, we put back what ``script`` does, the variables, the handlers of signals and a pending alarm (in a process
-of its own they would end with it; here they would end the worker in somebody else's request). Imported modules stay, which
-is where the speed comes from. So it is isolated from others as a script is: by order, not by a wall.
+Of the process, we put back what ``script`` does, the variables, the handlers of signals and a pending alarm (in a
+process of its own they would end with it; here they would end the worker in somebody else's request). Imported modules
+stay, which is where the speed comes from. So it is isolated from others as a script is: by order, not by a wall.
 
 Not as in a process: ``os._exit`` and ``os.exec`` take the worker away, whose requests in the queue go to others;
 threads that are not joined are not waited for.
@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable
 from sys import getrefcount
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from pyfpm.sapi import pages
 from pyfpm.sapi.cgi import variables
@@ -47,6 +47,9 @@ SIGNALS = (
     signal.SIGUSR2,
     signal.SIGXCPU,
 )
+
+# Read ahead of the body, in bytes.
+BODY_BUFFER = 64 * 1024
 
 # What Python 3.13 has no more, and a package brings back under the same name.
 GONE = frozenset({"cgi", "cgitb"})
@@ -207,7 +210,7 @@ class _Run:
         self._unbuffered = unbuffered
         self._bad: BadAnswer | None = None
         self._ending = False
-        self._stdout: io.TextIOWrapper
+        self._stdout: TextIO
         self._before: tuple[Any, ...] = ()
         self.excepthook = sys.excepthook
         # Somebody has answered in our place.
@@ -225,30 +228,25 @@ class _Run:
     # -- its streams --------------------------------------------------------------------------------------------------
 
     def install_streams(self) -> None:
-        stdin = io.TextIOWrapper(
-            io.BufferedReader(io.FileIO(0, "rb", closefd=False), 64 * 1024), "utf-8", "surrogateescape"
-        )
-        stdout = io.TextIOWrapper(
-            _Bytes(1, self.write, self.flush), "utf-8", "surrogateescape", "\n", write_through=self._unbuffered
-        )
-        stderr = io.TextIOWrapper(
-            _Bytes(2, self.error, _nothing), "utf-8", "backslashreplace", "\n", write_through=True
-        )
+        stdin = io.BufferedReader(io.FileIO(0, "rb", closefd=False), BODY_BUFFER)
         self._before = sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__
-        self._stdout = stdout
-        sys.stdin, sys.stdout, sys.stderr = stdin, stdout, stderr
-        sys.__stdin__, sys.__stdout__, sys.__stderr__ = stdin, stdout, stderr  # type: ignore[misc]
+        streams: Any = (
+            io.TextIOWrapper(stdin, "utf-8", "surrogateescape"),
+            _text(_Bytes(1, self.write, self.flush), "surrogateescape", self._unbuffered),
+            _text(_Bytes(2, self.error, _nothing), "backslashreplace", True),
+        )
+        self._stdout = streams[1]
+        _set_streams((*streams, *streams))
 
     def restore_streams(self) -> None:
         sys.excepthook = self.excepthook
         if self._before:
-            sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__ = (  # type: ignore[misc]
-                self._before
-            )
+            _set_streams(self._before)
 
     def write(self, data: bytes) -> None:
         if self._strangers and threading.get_ident() in self._strangers:
-            return self._before[2].write(data.decode("utf-8", "replace"))
+            self._before[2].write(data.decode("utf-8", "replace"))
+            return
         if self.forked:
             return _write_all(1, data)
         if self._bad is not None or self.is_over:
@@ -291,7 +289,7 @@ class _Run:
             try:
                 stream.flush()
             except BaseException:
-                pass  # It can be anything, None and closed files among them; a visitor who left is met again at the end.
+                pass  # It can be anything, None and closed files among them; that the visitor left is met at the end.
 
     def end(self) -> None:
         """The program is over, its answer complete.
@@ -330,6 +328,14 @@ class _Bytes(io.RawIOBase):
         self._flush()
 
 
+def _text(below: Any, errors: str, at_once: bool) -> TextIO:
+    return io.TextIOWrapper(below, "utf-8", errors, "\n", write_through=at_once)
+
+
+def _set_streams(streams: tuple[Any, ...]) -> None:
+    sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
+
+
 def _nothing() -> None:
     pass
 
@@ -339,7 +345,7 @@ def _write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-# -- what programs do to the process ------------------------------------------------------------------------------------
+# -- what programs do to the process -----------------------------------------------------------------------------------
 
 _running: _Run | None = None
 _register = atexit.register
@@ -355,7 +361,7 @@ def _register_for_the_program(function: Callable[..., Any], /, *arguments: Any, 
 
 
 def _in_forked_child() -> None:
-    """The program forked, and this is the child: it writes to its descriptors, and the answer is its parent's to give."""
+    """The program forked, and this is the child: it writes to its descriptors, the answer is its parent's to give."""
     if _running is not None:
         _running.forked = True
 

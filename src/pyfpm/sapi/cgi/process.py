@@ -1,12 +1,12 @@
 """A CGI program that runs as a process of its own: any that ``kind`` does not keep in the worker.
 
-It is started, given the body as a file on its standard input, and read from until it closes its standard output; then the
-answer is complete. What it says on its standard error goes to the web server's log. The worker waits meanwhile, as for a
-script. What the web server does not take holds the program up (a pipe's worth), and nothing is collected in between.
+It is started, given the body as a file on its standard input, and read from until it closes its standard output; then
+the answer is complete. What it says on its standard error goes to the web server's log. The worker waits meanwhile, as
+for a script. What the web server does not take holds the program up (a pipe's worth); nothing is collected in between.
 
-A deadline (``cgi.timeout``), a visitor who leaves, and whatever ends the request otherwise, ends the program as a group:
-with TERM, so that it can clean up, and after a moment with KILL. The end of the worker ends it by a signal of the
-kernel's.
+A deadline (``cgi.timeout``), a visitor who leaves, and whatever ends the request otherwise, ends the program as a
+group: with TERM, so that it can clean up, and after a moment with KILL. The end of the worker ends it by a signal of
+the kernel's.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def _is_passed_on(name: str) -> bool:
 
 
 def search_words(params: Mapping[str, str]) -> list[str]:
-    """The command line of an indexed query [RFC 3875, 4.4]: a query string without ``=``, split at ``+`` and decoded."""
+    """The command line of an indexed query, one without ``=``: split at ``+`` and decoded [RFC 3875, 4.4]."""
     query = params.get("QUERY_STRING", "")
     if not query or "=" in query or params.get("REQUEST_METHOD") not in ("GET", "HEAD"):
         return []
