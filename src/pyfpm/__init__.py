@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         sapi_name,
         setcookie,
     )
+    from pyfpm.sapi.input import BodyError, input_stream, is_uploaded_file, json_body, move_uploaded_file
     from pyfpm.sapi.session.errors import SessionError
     from pyfpm.sapi.session.functions import (
         PHP_SESSION_ACTIVE,
@@ -50,6 +51,16 @@ if TYPE_CHECKING:
         session_write_close,
     )
     from pyfpm.sapi.timeout import ExecutionTimeout
+    from pyfpm.sapi.uploads import (
+        UPLOAD_ERR_CANT_WRITE,
+        UPLOAD_ERR_EXTENSION,
+        UPLOAD_ERR_FORM_SIZE,
+        UPLOAD_ERR_INI_SIZE,
+        UPLOAD_ERR_NO_FILE,
+        UPLOAD_ERR_NO_TMP_DIR,
+        UPLOAD_ERR_OK,
+        UPLOAD_ERR_PARTIAL,
+    )
 
     GLOBALS: dict[str, Any]
     _COOKIE: dict[str, str]
@@ -65,6 +76,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GLOBALS",
+    "UPLOAD_ERR_CANT_WRITE",
+    "UPLOAD_ERR_EXTENSION",
+    "UPLOAD_ERR_FORM_SIZE",
+    "UPLOAD_ERR_INI_SIZE",
+    "UPLOAD_ERR_NO_FILE",
+    "UPLOAD_ERR_NO_TMP_DIR",
+    "UPLOAD_ERR_OK",
+    "UPLOAD_ERR_PARTIAL",
     "_COOKIE",
     "_ENV",
     "_FILES",
@@ -73,6 +92,7 @@ __all__ = [
     "_REQUEST",
     "_SERVER",
     "_SESSION",
+    "BodyError",
     "ExecutionTimeout",
     "PHP_SESSION_ACTIVE",
     "PHP_SESSION_DISABLED",
@@ -86,6 +106,10 @@ __all__ = [
     "headers_list",
     "headers_sent",
     "http_response_code",
+    "input_stream",
+    "is_uploaded_file",
+    "json_body",
+    "move_uploaded_file",
     "sapi_name",
     "session_abort",
     "session_cache_expire",
@@ -112,6 +136,10 @@ def __getattr__(name: str) -> Any:
     # Imported when asked for: the protocol, the client and the master have no use for the SAPI.
     if name not in __all__:
         raise AttributeError(f"module 'pyfpm' has no attribute {name!r}")
+    if name == "BodyError":
+        from pyfpm.sapi.input import BodyError
+
+        return BodyError
     if name == "ExecutionTimeout":
         from pyfpm.sapi.timeout import ExecutionTimeout
 

@@ -13,6 +13,7 @@ cdef class CurrentRequest:
     cdef readonly dict server
     cdef public object session
     cdef readonly object settings
+    cdef public object uploads
 
     cpdef dict superglobal(self, name)
 

@@ -10,16 +10,14 @@ from contextvars import ContextVar
 from enum import IntEnum
 from typing import Any, BinaryIO
 
+from pyfpm.sapi.body import whole
+from pyfpm.sapi.forms import read_form
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.response import ScriptResponse
+from pyfpm.sapi.services import services
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.superglobals import parse_cookies, parse_pairs
-
-# Largest urlencoded form that is parsed into _POST, in bytes; a larger one is there on sys.stdin.
-# Precedent: PHP's post_max_size of 8 MiB.
-MAX_FORM_SIZE = 8 * 1024 * 1024
-
-FORM_TYPE = "application/x-www-form-urlencoded"
+from pyfpm.sapi.uploads import Uploads, directory_for
 
 
 class AtEnd(IntEnum):
@@ -51,6 +49,7 @@ class CurrentRequest:
         "server",
         "session",
         "settings",
+        "uploads",
     )
 
     def __init__(self, request: Request, output: Output, settings: SapiSettings) -> None:
@@ -67,6 +66,8 @@ class CurrentRequest:
         self._made: dict[str, dict[str, Any]] = {}
         self._body: BinaryIO | None = request.stdin
         self._text: io.TextIOWrapper | None = None
+        # Its temporary files, once there are any.
+        self.uploads: Uploads | None = None
 
     @property
     def body(self) -> BinaryIO:
@@ -74,6 +75,10 @@ class CurrentRequest:
         if self._body is None:
             self._body = io.BytesIO()
         return self._body
+
+    def open_body(self) -> BinaryIO:
+        """The raw body from its beginning, wherever ``body`` has got to."""
+        return whole(self._body)
 
     @property
     def body_text(self) -> io.TextIOWrapper:
@@ -103,6 +108,26 @@ class CurrentRequest:
             found = self._made[name] = SUPERGLOBALS[name](self)
         return found
 
+    # -- uploads ------------------------------------------------------------------------------------------------------
+
+    @property
+    def upload_directory(self) -> str:
+        return directory_for(self.settings.upload_tmp_dir)
+
+    def new_upload(self) -> tuple[int, str]:
+        """A file for it, as ``Uploads.create`` makes them."""
+        if self.uploads is None:
+            self.uploads = uploads = Uploads(self.upload_directory)
+            self.at_end(AtEnd.CLEANUP, uploads.remove)
+        return self.uploads.create()
+
+    def tell(self, text: str, *, to_log: bool = False) -> None:
+        """A line to the operator, in the web server's error log; of what is no visitor's doing, in our own as well."""
+        line = services().error_log(text) if to_log else f"Python message: {text}".encode("utf-8", "backslashreplace")
+        self.response.message(line)
+
+    # -- superglobals -------------------------------------------------------------------------------------------------
+
     def _server(self) -> dict[str, Any]:
         server = self.server
         if self.request.non_ascii:
@@ -122,19 +147,8 @@ class CurrentRequest:
         return parse_pairs(self.server.get("QUERY_STRING", ""))
 
     def _post(self) -> dict[str, Any]:
-        body = self._body
-        content_type = self.server.get("CONTENT_TYPE", "")
-        if body is None or content_type.partition(";")[0].strip().lower() != FORM_TYPE:
-            return {}
-        # The script may be reading already, when a module is the first to ask.
-        place = body.tell()
-        body.seek(0)
-        data = body.read(MAX_FORM_SIZE + 1)
-        body.seek(place)
-        if len(data) > MAX_FORM_SIZE:
-            self.response.message(b"Python message: the form is larger than %d bytes, _POST is empty" % MAX_FORM_SIZE)
-            return {}
-        return parse_pairs(data.decode("latin-1"))
+        self._made["_POST"], self._made["_FILES"] = read_form(self)
+        return self._made["_POST"]
 
     def _cookie(self) -> dict[str, Any]:
         return parse_cookies(self.server.get("HTTP_COOKIE", ""))
@@ -144,7 +158,8 @@ class CurrentRequest:
         return self.superglobal("_GET") | self.superglobal("_POST")
 
     def _files(self) -> dict[str, Any]:
-        return {}
+        self.superglobal("_POST")
+        return self._made["_FILES"]
 
     def _session(self) -> dict[str, Any]:
         return {}  # session_start() fills it

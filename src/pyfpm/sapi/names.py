@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyfpm.sapi import functions
+from pyfpm.sapi import functions, input, uploads
 from pyfpm.sapi.session import functions as session
 
 FUNCTIONS: dict[str, Any] = {
     **functions.FUNCTIONS,
+    **input.FUNCTIONS,
     **session.FUNCTIONS,
     **session.CONSTANTS,
+    **uploads.CONSTANTS,
 }

@@ -1,6 +1,7 @@
 cimport cython
 
 from pyfpm.sapi.headers cimport check_value, prefix_of
+from pyfpm.sapi.mount cimport mount_of
 
 cdef dict _status_lines
 
@@ -34,7 +35,6 @@ cdef class WSGIAdapter:
     cdef _send(self, result, Response response)
     @cython.locals(environ=dict)
     cdef dict _environ(self, request, output)
-    cdef _fix_path(self, dict environ)
 
 
 cdef str status_line(status)

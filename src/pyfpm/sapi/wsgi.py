@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from pyfpm.sapi.failure import ExcInfo, Log, report
 from pyfpm.sapi.headers import check_value, prefix_of
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.mount import mount_of
 from pyfpm.sapi.settings import SapiSettings
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -331,7 +332,7 @@ class WSGIAdapter:
             # What came is the truth; HAProxy announces less, and a chunked body nothing.
             environ["CONTENT_LENGTH"] = str(stdin.seek(0, io.SEEK_END))
             stdin.seek(0)
-        self._fix_path(environ)
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ)
         https = environ.get("HTTPS")
         scheme = "https" if environ.get("REQUEST_SCHEME") == "https" or (https and https.lower() != "off") else "http"
         if "REQUEST_METHOD" not in environ:
@@ -350,29 +351,6 @@ class WSGIAdapter:
         if request.data is not None:
             environ["fastcgi.data"] = request.data
         return environ
-
-    def _fix_path(self, environ: dict[str, Any]) -> None:
-        """Split the path as WSGI wants it.
-
-        A web server that is not told where the application is mounted says it all in SCRIPT_NAME: nginx's own
-        fastcgi_params has no PATH_INFO, Apache's mod_proxy_fcgi sends none, and a PATH_INFO that nginx or Caddy made
-        up from nothing is empty while DOCUMENT_URI (which Apache and lighttpd do not send) repeats SCRIPT_NAME.
-        """
-        script_name = environ.get("SCRIPT_NAME")
-        if script_name is None:
-            environ["SCRIPT_NAME"] = script_name = ""
-        path_info = environ.get("PATH_INFO")
-        if path_info is None or (not path_info and environ.get("DOCUMENT_URI") == script_name):
-            environ["PATH_INFO"] = script_name or "/"
-            environ["SCRIPT_NAME"] = ""
-        elif script_name:
-            if script_name[-1] == "/":
-                # "The root" is "" in WSGI, and the slash belongs to what follows: fastcgi_split_path_info ^(/app/)(.*)
-                environ["SCRIPT_NAME"] = script_name[:-1]
-                if path_info[:1] != "/":
-                    environ["PATH_INFO"] = "/" + path_info
-        elif not path_info:
-            environ["PATH_INFO"] = "/"
 
 
 def is_gone(output: Output) -> bool:

@@ -1,0 +1,1 @@
+cpdef tuple mount_of(dict params)

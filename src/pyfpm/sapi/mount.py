@@ -1,0 +1,22 @@
+"""Where in the URL the application is, by what the web server says."""
+
+from __future__ import annotations
+
+
+def mount_of(params: dict[str, str]) -> tuple[str, str]:
+    """SCRIPT_NAME and PATH_INFO as Python's applications want them: where it is mounted, and the path below that.
+
+    A web server that is not told where the application is mounted says it all in SCRIPT_NAME: nginx's own
+    fastcgi_params has no PATH_INFO, Apache's mod_proxy_fcgi sends none, and a PATH_INFO that nginx or Caddy made up from
+    nothing is empty while DOCUMENT_URI (which Apache and lighttpd do not send) repeats SCRIPT_NAME.
+    """
+    script_name = params.get("SCRIPT_NAME", "")
+    path_info = params.get("PATH_INFO")
+    if path_info is None or (not path_info and params.get("DOCUMENT_URI") == script_name):
+        return "", script_name or "/"
+    if not script_name:
+        return "", path_info or "/"
+    if script_name[-1] == "/":
+        # "The root" is "" in WSGI, and the slash belongs to what follows: fastcgi_split_path_info ^(/app/)(.*)
+        return script_name[:-1], path_info if path_info[:1] == "/" else "/" + path_info
+    return script_name, path_info
