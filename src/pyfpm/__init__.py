@@ -14,17 +14,38 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyfpm.sapi.buffering import (
+        ob_clean,
+        ob_end_clean,
+        ob_end_flush,
+        ob_flush,
+        ob_get_clean,
+        ob_get_contents,
+        ob_get_flush,
+        ob_get_length,
+        ob_get_level,
+        ob_implicit_flush,
+        ob_list_handlers,
+        ob_start,
+    )
+    from pyfpm.sapi.error_log import error_log
+    from pyfpm.sapi.files import send_file
     from pyfpm.sapi.functions import (
+        apache_request_headers,
         echo,
         exit,
         flush,
+        fpm_get_status,
+        getallheaders,
         header,
+        header_register_callback,
         header_remove,
         headers_list,
         headers_sent,
         http_response_code,
         sapi_name,
         setcookie,
+        setrawcookie,
     )
     from pyfpm.sapi.input import BodyError, input_stream, is_uploaded_file, json_body, move_uploaded_file
     from pyfpm.sapi.session.errors import SessionError
@@ -91,17 +112,22 @@ __all__ = [
     "_POST",
     "_REQUEST",
     "_SERVER",
-    "_SESSION",
     "BodyError",
     "ExecutionTimeout",
+    "apache_request_headers",
+    "_SESSION",
     "PHP_SESSION_ACTIVE",
     "PHP_SESSION_DISABLED",
     "PHP_SESSION_NONE",
     "SessionError",
     "echo",
+    "error_log",
     "exit",
     "flush",
+    "fpm_get_status",
+    "getallheaders",
     "header",
+    "header_register_callback",
     "header_remove",
     "headers_list",
     "headers_sent",
@@ -110,7 +136,20 @@ __all__ = [
     "is_uploaded_file",
     "json_body",
     "move_uploaded_file",
+    "ob_clean",
+    "ob_end_clean",
+    "ob_end_flush",
+    "ob_flush",
+    "ob_get_clean",
+    "ob_get_contents",
+    "ob_get_flush",
+    "ob_get_length",
+    "ob_get_level",
+    "ob_implicit_flush",
+    "ob_list_handlers",
+    "ob_start",
     "sapi_name",
+    "send_file",
     "session_abort",
     "session_cache_expire",
     "session_cache_limiter",
@@ -129,6 +168,7 @@ __all__ = [
     "session_unset",
     "session_write_close",
     "setcookie",
+    "setrawcookie",
 ]
 
 

@@ -7,6 +7,7 @@ cdef class ScriptAdapter:
     cdef object _log
     cdef object _settings
     cdef object _revalidation
+    cdef object _around
     cdef object _streams
     cdef _ProcessState _process
     cdef bint _starts_sessions

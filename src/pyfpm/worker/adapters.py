@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from pyfpm.observe.log import Log
-from pyfpm.sapi.load import LoadError, load
+from pyfpm.sapi.asgi import ASGIAdapter
+from pyfpm.sapi.load import LoadError, kind_of, load, loop_of
 from pyfpm.sapi.revalidation import ImportedModules, Revalidation
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
@@ -29,7 +32,7 @@ def watched_modules(program: Program) -> ImportedModules | None:
     return modules
 
 
-def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> Adapter:
+def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> Adapter | ASGIAdapter:
     """Imports the application, if there is one.
 
     Args:
@@ -45,9 +48,13 @@ def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> 
             interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
             revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
         return ScriptAdapter(ScriptFiles(program.docroots, program.extensions), log, program.sapi, revalidation)
-    multiprocess = program.pm_max_children > 1
+    before = set(sys.modules)
     application = load(program.app) if modules is None else load(program.app, modules.note)
-    return WSGIAdapter(application, log, program.sapi, multiprocess=multiprocess)
+    kind = program.app_kind or kind_of(application, program.app)
+    if kind == "asgi":
+        loop = program.app_loop or loop_of(sys.modules.keys() - before)
+        return ASGIAdapter(application, log, program.sapi, loop=loop)
+    return WSGIAdapter(application, log, program.sapi, multiprocess=program.pm_max_children > 1)
 
 
 def _prepare_sessions(settings: SapiSettings) -> None:
