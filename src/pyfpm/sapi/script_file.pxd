@@ -5,14 +5,17 @@ cdef class Script:
     cdef readonly object identity
     cdef readonly str path
     cdef readonly bint settled
+    cdef readonly bint is_cgi
     cdef readonly bint is_rewritten
     cdef readonly tuple superglobals
+    cdef readonly bint unbuffered
 
 
 cdef class ScriptFiles:
     cdef tuple _given
     cdef tuple _roots
     cdef tuple _extensions
+    cdef tuple _cgi
     cdef dict _cache
 
     cpdef Script find(self, server)
