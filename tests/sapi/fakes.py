@@ -107,7 +107,11 @@ class Site:
     def __init__(self, root: Path, **settings: Any) -> None:
         self.root = root
         self._logged: list[tuple[str, str]] = []
-        self.adapter = ScriptAdapter(ScriptFiles((str(root),)), self._log, SapiSettings(**settings))
+        chosen = SapiSettings(**settings)
+        files = ScriptFiles(
+            (str(root),), fix_pathinfo=chosen.cgi_fix_pathinfo, discard_path=chosen.cgi_discard_path
+        )
+        self.adapter = ScriptAdapter(files, self._log, chosen)
 
     def _log(self, level: str, text: str) -> None:
         self._logged.append((level, text))

@@ -117,8 +117,8 @@ class ScriptAdapter:
             self._streams.install()
             # Before _ENV is made.
             self._process.restore(script)
-            if script.is_rewritten:
-                current.superglobal("_SERVER")["SCRIPT_FILENAME"] = script.asked.decode("utf-8", "surrogateescape")
+            if script.is_decoded:
+                current.path_is_decoded = True
             namespace.update(FUNCTIONS)
             for name in script.superglobals:
                 namespace[name] = current.superglobal(name)
