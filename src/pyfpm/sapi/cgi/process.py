@@ -189,7 +189,9 @@ class _Child:
 
     def last_words(self) -> str:
         said = printable(self._said.decode("utf-8", "replace")).strip()
-        ended = f"; it ended with status {self._status}" if self._status else ""
+        status, ended = self._status or 0, ""
+        if status:
+            ended = f"; it was ended by {_name_of(-status)}" if status < 0 else f"; it ended with status {status}"
         return ended + (f"; it said: {said}" if said else "")
 
     @contextmanager
