@@ -97,6 +97,7 @@ setup(
                 compiled("pyfpm.sapi.script_file"),
                 compiled("pyfpm.sapi.streams"),
                 compiled("pyfpm.sapi.superglobals"),
+                compiled("pyfpm.sapi.variables"),
                 compiled("pyfpm.sapi.wsgi"),
                 compiled("pyfpm.worker.inline"),
             ],

@@ -22,10 +22,11 @@ from http import HTTPStatus
 from typing import Any
 
 from pyfpm.sapi import pages
-from pyfpm.sapi.failure import Log, describe, printable, report
+from pyfpm.sapi.failure import Log, describe, report
 from pyfpm.sapi.headers import check_value, prefix_of
 from pyfpm.sapi.interface import Event, Live
 from pyfpm.sapi.mount import mount_of
+from pyfpm.sapi.printable import printable
 from pyfpm.sapi.settings import SapiSettings
 
 Application = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
@@ -317,7 +318,7 @@ class Exchange:
         log("ERROR", f"the application returned {what} to {self._uri()}")
         self._end(500)
 
-    def failed(self, error: BaseException, log: Log, *, display: bool) -> None:
+    def failed(self, error: BaseException, log: Log, settings: SapiSettings) -> None:
         live = self._live
         if has_departed(error):
             return
@@ -326,7 +327,7 @@ class Exchange:
         elif live.over or live.gone:
             log("ERROR", f"uncaught exception in request {self._uri()}\n{describe(error)}")
         else:
-            report(live.output, log, error, self._uri(), display=display)
+            report(live.output, log, error, self._uri(), settings)
             live.end(1)
 
     def cancelled(self, log: Log) -> None:
@@ -376,7 +377,7 @@ class ASGIAdapter:
         self.application = application
         self.loop = loop
         self.log = log
-        self._display_errors = settings.display_errors
+        self._settings = settings
         # Of its lifespan; each request gets a copy. None: it has none.
         self.state: dict[str, Any] | None = None
 
@@ -399,7 +400,7 @@ class ASGIAdapter:
         except cancelled:
             exchange.cancelled(self.log)
         except BaseException as error:
-            exchange.failed(error, self.log, display=self._display_errors)
+            exchange.failed(error, self.log, self._settings)
         else:
             exchange.returned(self.log)
         finally:

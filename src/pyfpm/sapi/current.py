@@ -7,35 +7,83 @@ import os
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from enum import IntEnum
 from typing import Any, BinaryIO
 
+from pyfpm.sapi.body import whole
+from pyfpm.sapi.forms import read_form
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.response import ScriptResponse
+from pyfpm.sapi.services import services
 from pyfpm.sapi.settings import SapiSettings
-from pyfpm.sapi.superglobals import parse_cookies, parse_pairs
+from pyfpm.sapi.superglobals import (
+    as_utf8,
+    flat_cookies,
+    flat_query,
+    merge,
+    parse_authorization,
+    parse_cookies,
+    parse_query,
+)
+from pyfpm.sapi.uploads import Uploads, directory_for
+from pyfpm.sapi.variables import Variables
 
-# Largest urlencoded form that is parsed into _POST, in bytes; a larger one is there on sys.stdin.
-# Precedent: PHP's post_max_size of 8 MiB.
-MAX_FORM_SIZE = 8 * 1024 * 1024
+# The letters of request_order.
+REQUEST_ARRAYS = {"G": "_GET", "P": "_POST", "C": "_COOKIE"}
 
-FORM_TYPE = "application/x-www-form-urlencoded"
+
+class AtEnd(IntEnum):
+    """What follows the script itself, in this order.
+
+    Source (PHP): php_request_shutdown(), main/main.c.
+    """
+
+    SHUTDOWN = 0  # register_shutdown_function's
+    # What output buffers hold; also before fastcgi_finish_request() ends the answer. Other than in PHP it is before the
+    # script's data goes: a buffer's function may need it, and what destructors write goes out behind.
+    OUTPUT = 1
+    SESSION = 2  # it is written, and its lock let go of; then the answer ends. No function of the script's any more
+    CLEANUP = 3  # what no visitor has to wait for: temporary files
 
 
 class CurrentRequest:
     """One request of a script."""
 
-    __slots__ = ("_body", "_made", "_text", "namespace", "output", "request", "response", "server", "settings")
+    __slots__ = (
+        "_body",
+        "_made",
+        "_text",
+        "ends",
+        "namespace",
+        "output",
+        "path_is_decoded",
+        "request",
+        "response",
+        "server",
+        "session",
+        "settings",
+        "settings",
+        "uploads",
+    )
 
     def __init__(self, request: Request, output: Output, settings: SapiSettings) -> None:
         self.request = request
         self.settings = settings
         self.output = output
         self.server: dict[str, Any] = request.params
-        self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD")
+        self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD", settings)
         self.namespace: dict[str, Any] = {}
+        # The file's name was percent-encoded, so there may be other characters in ``server`` than the web server sent.
+        self.path_is_decoded = False
+        # By stage, in the order they came in; None: nothing is to be done.
+        self.ends: dict[AtEnd, list[Callable[[], object]]] | None = None
+        # Of sapi.session, once the script calls a function for it.
+        self.session: Any = None
         self._made: dict[str, dict[str, Any]] = {}
         self._body: BinaryIO | None = request.stdin
         self._text: io.TextIOWrapper | None = None
+        # Its temporary files, once there are any.
+        self.uploads: Uploads | None = None
 
     @property
     def body(self) -> BinaryIO:
@@ -44,11 +92,30 @@ class CurrentRequest:
             self._body = io.BytesIO()
         return self._body
 
+    def open_body(self) -> BinaryIO:
+        """The raw body from its beginning, wherever ``body`` has got to."""
+        return whole(self._body)
+
     @property
     def body_text(self) -> io.TextIOWrapper:
         if self._text is None:
             self._text = io.TextIOWrapper(self.body, "utf-8", "surrogateescape", newline="")
         return self._text
+
+    def at_end(self, stage: AtEnd, callback: Callable[[], object]) -> None:
+        """Have ``callback()`` called once, at this stage of the request's end: also after an exception, exit(), or when
+        the visitor has left. What it raises is reported as the script's own would be, and the next one is called.
+
+        A callback may add others, of its own stage or a later one.
+        """
+        if self.ends is None:
+            self.ends = {}
+        self.ends.setdefault(stage, []).append(callback)
+
+    def next_at_end(self, stage: AtEnd) -> Callable[[], object] | None:
+        """Take the first that is left of this stage."""
+        callbacks = (self.ends or {}).get(stage)
+        return callbacks.pop(0) if callbacks else None
 
     def superglobal(self, name: str) -> dict[str, Any]:
         """One of SUPERGLOBALS; the same dict each time in one request."""
@@ -57,48 +124,93 @@ class CurrentRequest:
             found = self._made[name] = SUPERGLOBALS[name](self)
         return found
 
+    # -- uploads ------------------------------------------------------------------------------------------------------
+
+    @property
+    def upload_directory(self) -> str:
+        return directory_for(self.settings.upload_tmp_dir)
+
+    def new_upload(self) -> tuple[int, str]:
+        """A file for it, as ``Uploads.create`` makes them."""
+        if self.uploads is None:
+            self.uploads = uploads = Uploads(self.upload_directory)
+            self.at_end(AtEnd.CLEANUP, uploads.remove)
+        return self.uploads.create()
+
+    def tell(self, text: str, *, to_log: bool = False) -> None:
+        """A line to the operator, in the web server's error log; of what is no visitor's doing, in our own as well."""
+        line = services().error_log(text) if to_log else f"Python message: {text}".encode("utf-8", "backslashreplace")
+        self.response.message(line)
+
+    # -- superglobals -------------------------------------------------------------------------------------------------
+
     def _server(self) -> dict[str, Any]:
         server = self.server
-        if self.request.non_ascii:
+        authorization = server.get("HTTP_AUTHORIZATION")
+        credentials = parse_authorization(authorization) if authorization else None
+        if self.request.non_ascii or self.path_is_decoded:
             # These are made of the bytes as they came, so before they are text.
             self.superglobal("_GET")
             self.superglobal("_COOKIE")
             for name, value in server.items():
                 if not value.isascii():
-                    server[name] = value.encode("latin-1").decode("utf-8", "surrogateescape")
+                    server[name] = as_utf8(value)
+        if credentials:
+            server.update(credentials)
         now = time.time()
         server["REQUEST_TIME"] = int(now)
         server["REQUEST_TIME_FLOAT"] = now
-        server["PHP_SELF"] = server.get("SCRIPT_NAME", "") + server.get("PATH_INFO", "")
+        script_name = server.get("SCRIPT_NAME", "")
+        path_info = server.get("PATH_INFO")
+        if path_info is None:
+            server["PHP_SELF"] = script_name
+        else:
+            server["PHP_SELF"] = script_name + path_info if self.settings.cgi_fix_pathinfo else path_info
+        # Of a form that has a single field without a name, as <isindex> once was. sys.argv is Python's own.
+        query = server.get("QUERY_STRING")
+        server["argv"] = argv = query.split("+") if query else []
+        server["argc"] = len(argv)
         return server
 
     def _get(self) -> dict[str, Any]:
-        return parse_pairs(self.server.get("QUERY_STRING", ""))
+        text = self.server.get("QUERY_STRING", "")
+        found = flat_query(text, self.settings.max_input_vars)
+        return self.parsed("_GET", parse_query, text) if found is None else found
+
+    def parsed(self, name: str, parse: Callable[[str, Variables], None], text: str) -> dict[str, Any]:
+        """The variables of a superglobal; the operator is told if there are too many."""
+        settings = self.settings
+        variables = Variables(settings.max_input_vars, settings.max_input_nesting_level, name == "_COOKIE")
+        parse(text, variables)
+        if variables.overflowed:
+            self.tell(
+                f"{name}: there are more than max_input_vars = {settings.max_input_vars}; the others are left out"
+            )
+        if variables.too_deep:
+            limit = settings.max_input_nesting_level
+            self.tell(f"{name}: names with more brackets than max_input_nesting_level = {limit} are left out")
+        return variables.result()
 
     def _post(self) -> dict[str, Any]:
-        body = self._body
-        content_type = self.server.get("CONTENT_TYPE", "")
-        if body is None or content_type.partition(";")[0].strip().lower() != FORM_TYPE:
-            return {}
-        # The script may be reading already, when a module is the first to ask.
-        place = body.tell()
-        body.seek(0)
-        data = body.read(MAX_FORM_SIZE + 1)
-        body.seek(place)
-        if len(data) > MAX_FORM_SIZE:
-            self.response.message(b"Python message: the form is larger than %d bytes, _POST is empty" % MAX_FORM_SIZE)
-            return {}
-        return parse_pairs(data.decode("latin-1"))
+        self._made["_POST"], self._made["_FILES"] = read_form(self)
+        return self._made["_POST"]
 
     def _cookie(self) -> dict[str, Any]:
-        return parse_cookies(self.server.get("HTTP_COOKIE", ""))
+        text = self.server.get("HTTP_COOKIE", "")
+        found = flat_cookies(text, self.settings.max_input_vars)
+        return self.parsed("_COOKIE", parse_cookies, text) if found is None else found
 
     def _request(self) -> dict[str, Any]:
-        # request_order = "GP", as in php.ini-production: cookies are left out, since others can set them.
-        return self.superglobal("_GET") | self.superglobal("_POST")
+        # Each letter once; without C by default, as in php.ini-production, since others can set cookies.
+        letters = dict.fromkeys(self.settings.request_order.upper())
+        return merge(*[self.superglobal(REQUEST_ARRAYS[letter]) for letter in letters if letter in REQUEST_ARRAYS])
 
     def _files(self) -> dict[str, Any]:
-        return {}
+        self.superglobal("_POST")
+        return self._made["_FILES"]
+
+    def _session(self) -> dict[str, Any]:
+        return {}  # session_start() fills it
 
     def _env(self) -> dict[str, Any]:
         return dict(os.environ)
@@ -114,6 +226,7 @@ SUPERGLOBALS: dict[str, Callable[[CurrentRequest], dict[str, Any]]] = {
     "_COOKIE": CurrentRequest._cookie,
     "_REQUEST": CurrentRequest._request,
     "_FILES": CurrentRequest._files,
+    "_SESSION": CurrentRequest._session,
     "_ENV": CurrentRequest._env,
     "GLOBALS": CurrentRequest._globals,
 }
@@ -141,6 +254,8 @@ def _in_forked_child() -> None:
     request = _current.get()
     if request is not None:
         request.response.disown()
+        if request.session is not None:
+            request.session.disown()
         _current.set(None)
 
 

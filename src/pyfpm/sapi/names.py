@@ -1,12 +1,19 @@
-"""The functions that a script has without an import, all of them."""
+"""The functions and constants that a script has without an import, all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from pyfpm.sapi import functions
+from pyfpm.sapi import buffering, error_log, files, functions, input, uploads
+from pyfpm.sapi.session import functions as session
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
+FUNCTIONS: dict[str, Any] = {
+    **buffering.FUNCTIONS,
+    **error_log.FUNCTIONS,
+    **files.FUNCTIONS,
     **functions.FUNCTIONS,
+    **input.FUNCTIONS,
+    **session.FUNCTIONS,
+    **session.CONSTANTS,
+    **uploads.CONSTANTS,
 }

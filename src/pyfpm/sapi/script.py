@@ -23,12 +23,16 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pyfpm.sapi import _changes, pages
-from pyfpm.sapi.current import CurrentRequest, enter
+from pyfpm.sapi.around import Around
+from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
+from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
+from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
+from pyfpm.sapi.session.functions import session_start
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
 
@@ -47,14 +51,25 @@ class ScriptAdapter:
     Args:
       files: which files may run.
       log: ``log(level, text)``, for the reasons of a 404 and for uncaught exceptions.
+      revalidation: of imported modules, if they are to follow their files.
     """
 
-    def __init__(self, files: ScriptFiles, log: Log, settings: SapiSettings = DEFAULTS) -> None:
+    def __init__(
+        self,
+        files: ScriptFiles,
+        log: Log,
+        settings: SapiSettings = DEFAULTS,
+        revalidation: Revalidation | None = None,
+    ) -> None:
         self._files = files
         self._log = log
         self._settings = settings
+        self._revalidation = revalidation
+        has_around = settings.auto_prepend_file or settings.auto_append_file
+        self._around = Around(settings) if has_around else None
         self._streams = ScriptStreams()
         self._process = _ProcessState()
+        self._starts_sessions = settings.session_auto_start
 
     def __call__(self, request: Request, output: Output) -> int:
         server: dict[str, Any] = request.params
@@ -62,6 +77,8 @@ class ScriptAdapter:
         server.pop("HTTP_PROXY", None)
         if "REQUEST_METHOD" not in server:
             server["REQUEST_METHOD"] = "GET"
+        if self._revalidation is not None:
+            self._revalidation.look()
         current = CurrentRequest(request, output, self._settings)
         enter(current)
         try:
@@ -70,7 +87,7 @@ class ScriptAdapter:
             self._log("WARNING", f"script not found: {reason}")
             return self._refuse(output)
         except Exception as error:  # It is not Python, or too much of it.
-            report(output, self._log, error, server.get("REQUEST_URI", "?"), display=self._settings.display_errors)
+            report(output, self._log, error, server.get("REQUEST_URI", "?"), self._settings)
             return 255
         return self._run(script, current)
 
@@ -100,12 +117,20 @@ class ScriptAdapter:
             sys.modules["__main__"] = module
             sys.argv = [script.path]
             references = getrefcount(namespace)
+            if self._starts_sessions:
+                session_start()
             status = self._execute(script, current)
         except Aborted:
             status = 1
         except BaseException as error:
             status = self._failed(error, current)
+        if current.ends is not None:
+            status = self._at_end(AtEnd.SHUTDOWN, current, status)
         self._streams.finish()
+        if current.ends is not None:
+            status = self._at_end(AtEnd.OUTPUT, current, status)
+        if current.session is not None:
+            current.session.take_bound(current)
         # Before the answer ends, so that destructors still have a say, as in PHP.
         kept = _let_go(namespace)
         functions = _functions_of(namespace, kept)
@@ -113,19 +138,36 @@ class ScriptAdapter:
             namespace.update(kept)
         else:
             namespace.clear()
+        if current.ends is not None:
+            status = self._at_end(AtEnd.SESSION, current, status)
         try:
             current.response.end()
         except Aborted:
             status = 1
         except Exception as error:
             status = self._failed(error, current)
+        if current.ends is not None:
+            status = self._at_end(AtEnd.CLEANUP, current, status)
+        return status
+
+    def _at_end(self, stage: AtEnd, current: CurrentRequest, status: int) -> int:
+        while (callback := current.next_at_end(stage)) is not None:
+            try:
+                callback()
+            except Aborted:
+                status = 1
+            except BaseException as error:
+                status = self._failed(error, current)
         return status
 
     def _execute(self, script: Script, current: CurrentRequest) -> int:
         """What the interpreter does with a script and its SystemExit: None is success, an int the status, else a
         message."""
         try:
-            exec(script.code, current.namespace)
+            if self._around is None:
+                exec(script.code, current.namespace)
+            else:
+                self._around.run(script, current)
         except Aborted:
             raise
         except SystemExit as end:
@@ -137,13 +179,26 @@ class ScriptAdapter:
             return 1
         return 0
 
+    def _refuse_body(self, error: BodyError, current: CurrentRequest) -> int:
+        """What was sent is at fault, not the script."""
+        try:
+            current.output.error(f"Python message: {error}".encode("utf-8", "backslashreplace"))
+            if current.output.discard():
+                pages.answer(current.output, error.status)
+        except ConnectionAbortedError:
+            pass  # Nobody waits for it any more.
+        return 255
+
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
+        takes_a_message = current.response.takes_a_message()
         current.response.give_up()
         if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
+        if isinstance(error, BodyError):
+            return self._refuse_body(error, current)
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
         told = current.response.told
-        report(current.output, self._log, error, uri, display=self._settings.display_errors, told=told)
+        report(current.output, self._log, error, uri, self._settings, told=told, takes_a_message=takes_a_message)
         return 255
 
 

@@ -1,7 +1,7 @@
 """The reactor: ready sockets at C speed, between trio and the executor."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, final
 
 from pyfpm.sapi.interface import Output, Request
@@ -64,6 +64,7 @@ class Reactor:
         (``listen.allowed_clients``).
       on_exhausted: called once, with the reason in words, when ``settings.pm_max_requests`` requests have run or
         ``settings.pm_max_memory`` is exceeded; the reactor retires in any case.
+      roles: those that are served, all three without it; others are answered with FCGI_UNKNOWN_ROLE.
     Raises:
       MemoryError, OSError: there is no memory or no descriptor for it.
     """
@@ -81,6 +82,7 @@ class Reactor:
         access: Access | None = None,
         allowed: Callable[[bytes], bool] | None = None,
         on_exhausted: Callable[[str], None] | None = None,
+        roles: Iterable[int] = ...,
     ) -> None: ...
     @property
     def connections(self) -> int:
@@ -144,6 +146,9 @@ class Reactor:
         Raises:
           whatever ``run`` and ``refuse`` raise; the reactor can go on afterwards.
         """
+
+    def exhaust(self, reason: str) -> None:
+        """Retire after the request that runs, as with ``settings.pm_max_requests``."""
 
     def interrupt(self) -> None:
         """Have the ``drain`` that is under way return soon, and begin nothing new. May be called by handlers of

@@ -35,6 +35,7 @@ from pyfpm.worker._watchdog cimport (
     FPM_KEPT,
     FPM_MOST_LISTENERS,
     FPM_NOT_CLEAN,
+    FPM_TAKE_END,
     Guard,
     fpm_give,
     fpm_guard_listen,
@@ -42,6 +43,8 @@ from pyfpm.worker._watchdog cimport (
 )
 
 import os
+
+from pyfpm.worker._connection import ROLES
 
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -158,9 +161,9 @@ cdef class Reactor:
 
     def __init__(
         self, run, refuse, settings, log, *, begin=None, Slot slot=None, Guard guard=None, access=None, allowed=None,
-        on_exhausted=None,
+        on_exhausted=None, roles=ROLES,
     ):
-        self._service = Service(run, refuse, settings, log, slot, guard, access)
+        self._service = Service(run, refuse, settings, log, slot, guard, access, roles)
         if begin is not None:
             self._service.begin = begin
             self._service.settle = self._settle_again
@@ -306,6 +309,9 @@ cdef class Reactor:
     def interrupt(self):
         self._interrupted = True
 
+    def exhaust(self, str reason):
+        self._service.exhausted = reason
+
     def sweep(self):
         """Close connections whose time is up. Call it about once a second."""
         cdef Connection connection
@@ -401,14 +407,16 @@ cdef class Reactor:
             self._watch_listeners(False)
             return False
         fd = fpm_take(self._take, &kind)
-        if fd < 0:
-            if errno != EAGAIN:
-                self._service.log("WARNING", f"cannot take a connection over: {os.strerror(errno)}")
-            return False
-        if fd == 0:  # nobody has the other end any more
+        if fd == FPM_TAKE_END:
             self._watch_listeners(False)
             self._take = -1
             self._watch_listeners(True)
+            return False
+        if fd < 0:
+            if errno == EMFILE or errno == ENFILE or errno == ENOMEM:
+                self._watch_listeners(False)  # as with one that cannot be accepted
+            if errno != EAGAIN:
+                self._service.log("WARNING", f"cannot take a connection over: {os.strerror(errno)}")
             return False
         memset(&address, 0, sizeof(address))
         getpeername(fd, <sockaddr *>&address, &length)  # an error is met again when we read

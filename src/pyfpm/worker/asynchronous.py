@@ -18,7 +18,8 @@ import trio
 
 from pyfpm.sapi import pages
 from pyfpm.sapi.asgi import ASGIAdapter
-from pyfpm.sapi.failure import Log, printable
+from pyfpm.sapi.failure import Log
+from pyfpm.sapi.printable import printable
 from pyfpm.worker._live import Live
 from pyfpm.worker.pages import ServerPages
 

@@ -22,6 +22,7 @@ from pyfpm.worker._reactor import Reactor
 from pyfpm.worker._slot import Slot
 from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.asynchronous import TrioExecutor
+from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import Control
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
@@ -53,7 +54,11 @@ def outside_of_trio() -> Iterator[None]:
 
 
 async def serve(
-    reactor: Reactor, control: Control, slot: Slot | None = None, executor: TrioExecutor | None = None
+    reactor: Reactor,
+    control: Control,
+    slot: Slot | None = None,
+    executor: TrioExecutor | None = None,
+    code: CodeWatch | None = None,
 ) -> None:
     """Serve until the last request is answered after the master or a limit has said that it is enough.
 
@@ -64,6 +69,7 @@ async def serve(
       control: to the master, which is told when we are ready. Its end is the master's end, and ours at once.
       slot: told that we are idle now.
       executor: runs the requests on trio; without one they are none of trio's business.
+      code: looks whether the application has changed.
     Raises:
       StartupError: the application does not want to serve.
     """
@@ -83,6 +89,8 @@ async def serve(
             nursery.start_soon(_sweep, reactor, finishing, lifespan, nursery.cancel_scope)
             nursery.start_soon(_listen_to_master, control, nursery.cancel_scope)
             nursery.start_soon(_drain, reactor, finishing, executor)
+            if code is not None:
+                nursery.start_soon(_watch_code, code)
             if slot is not None:
                 slot.is_idle()
             control.send("r")
@@ -146,6 +154,12 @@ async def _enforce(reactor: Reactor, executor: TrioExecutor, looks_every_s: floa
     while True:
         await trio.sleep(looks_every_s)
         executor.enforce(reactor.lives)
+
+
+async def _watch_code(code: CodeWatch) -> None:
+    while True:
+        await trio.sleep(code.interval_s)
+        code.look()
 
 
 async def _drain(reactor: Reactor, finishing: trio.Event, executor: TrioExecutor | None) -> None:

@@ -17,6 +17,7 @@ from pyfpm.worker._reactor import Reactor
 from pyfpm.worker._slot import Slot
 from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.asynchronous import AsyncioExecutor
+from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import Control
 from pyfpm.worker.serve import SHUTDOWN_S, STOP_SIGNALS, SWEEP_S, SWEEP_WHILE_STOPPING_S
 
@@ -40,7 +41,12 @@ class GuardedSelector(selectors.DefaultSelector):
 
 
 def run(
-    reactor: Reactor, control: Control, slot: Slot | None, executor: AsyncioExecutor, guard: Guard | None = None
+    reactor: Reactor,
+    control: Control,
+    slot: Slot | None,
+    executor: AsyncioExecutor,
+    code: CodeWatch | None = None,
+    guard: Guard | None = None,
 ) -> None:
     """As ``trio.run(serve, ...)``.
 
@@ -56,14 +62,16 @@ def run(
     executor.loop = loop
     try:
         with suppress(asyncio.CancelledError):  # the master has gone
-            loop.run_until_complete(_serve(reactor, control, slot, executor))
+            loop.run_until_complete(_serve(reactor, control, slot, executor, code))
     finally:
         loop.run_until_complete(_cancel_all())
         if guard is not None:
             guard.idle()
 
 
-async def _serve(reactor: Reactor, control: Control, slot: Slot | None, executor: AsyncioExecutor) -> None:
+async def _serve(
+    reactor: Reactor, control: Control, slot: Slot | None, executor: AsyncioExecutor, code: CodeWatch | None
+) -> None:
     loop = executor.loop
     serving = asyncio.current_task()
     assert serving is not None
@@ -94,7 +102,7 @@ async def _serve(reactor: Reactor, control: Control, slot: Slot | None, executor
         loop.add_signal_handler(number, finish, number)
     loop.add_reader(reactor.fileno(), drain)
     loop.add_reader(control.fileno(), hear_master)
-    enforcing = loop.create_task(_enforce(reactor, executor))
+    watching = [loop.create_task(_enforce(reactor, executor)), loop.create_task(_watch_code(code))]
     if slot is not None:
         slot.is_idle()
     control.send("r")
@@ -106,7 +114,8 @@ async def _serve(reactor: Reactor, control: Control, slot: Slot | None, executor
     while reactor.unfinished:
         await asyncio.sleep(SWEEP_WHILE_STOPPING_S)
         reactor.sweep()
-    enforcing.cancel()
+    for task in watching:
+        task.cancel()
     with suppress(TimeoutError):
         await asyncio.wait_for(lifespan.shutdown(), SHUTDOWN_S)
     living.cancel()
@@ -117,6 +126,12 @@ async def _enforce(reactor: Reactor, executor: AsyncioExecutor) -> None:
         while True:
             await asyncio.sleep(executor.looks_every_s)
             executor.enforce(reactor.lives)
+
+
+async def _watch_code(code: CodeWatch | None) -> None:
+    while code is not None:
+        await asyncio.sleep(code.interval_s)
+        code.look()
 
 
 async def _cancel_all() -> None:

@@ -15,7 +15,9 @@ import trio
 from pyfpm.observe.log import Log, cut
 from pyfpm.sapi.asgi import ASGIAdapter
 from pyfpm.sapi.lifespan import StartupError
+from pyfpm.sapi.revalidation import ImportedModules
 from pyfpm.sapi.services import Services, provide
+from pyfpm.sapi.uploads import directory_for, sweep
 from pyfpm.worker import serve_asyncio
 from pyfpm.worker._output import forks_are_the_users
 from pyfpm.worker._reactor import Reactor
@@ -24,6 +26,7 @@ from pyfpm.worker._watchdog import Watchdog
 from pyfpm.worker.access import RequestLog
 from pyfpm.worker.asynchronous import AsyncioExecutor, TrioExecutor
 from pyfpm.worker.clients import AllowedClients
+from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import Control
 from pyfpm.worker.descriptors import Descriptors
 from pyfpm.worker.inline import Adapter, InlineExecutor
@@ -33,12 +36,20 @@ from pyfpm.worker.serve import GuardedLoop, serve
 from pyfpm.worker.settings import Orders, Settings
 
 
-def work(own: Descriptors, shared: Descriptors, adapter: Adapter | ASGIAdapter, orders: Orders, log: Log) -> None:
+def work(
+    own: Descriptors,
+    shared: Descriptors,
+    adapter: Adapter | ASGIAdapter,
+    modules: ImportedModules | None,
+    orders: Orders,
+    log: Log,
+) -> None:
     """Serve until the master says to stop.
 
     Args:
       own: descriptors of this worker, "control" and "slot"; ours from here on.
       shared: those that all workers of the pool have.
+      modules: those that were imported, if they are to follow their files.
     Raises:
       StartupError: the application does not want to serve.
     """
@@ -66,7 +77,8 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter | ASGIAdapter, 
             hard_s=settings.request_terminate_timeout_s,
         )
     says = _stderr_log(orders, log)
-    provide(Services(functools.partial(_error_log, says, orders.log.limit), control.ask_figures))
+    if program.app is None:
+        _sweep_uploads(directory_for(program.sapi.upload_tmp_dir), says)
     access = None
     if "access_log" in files:
         paths = program.access_suppress_path
@@ -85,13 +97,26 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter | ASGIAdapter, 
         allowed=AllowedClients(clients, says) if clients else None,
         on_exhausted=lambda reason: control.send("m", reason),
     )
+    provide(
+        Services(
+            functools.partial(_error_log, says, orders.log.limit),
+            control.ask_figures,
+            reactor.exhaust,
+            settings.request_terminate_timeout_s or settings.max_execution_time_s,
+        )
+    )
     for fd in shared.all("listener"):
         reactor.listen(socket.socket(fileno=fd))
     reactor.share(socket.socket(fileno=shared.first("give")), socket.socket(fileno=shared.first("take")))
     forks_are_the_users()
     watchdog.start()
+    code = None
+    interval_s = program.sapi.python_revalidate_s
+    if modules is not None and program.app is not None and interval_s:
+        # Scripts look before a request.
+        code = CodeWatch(modules, interval_s, control)
     try:
-        _serve(reactor, control, slot, executor, watchdog)
+        _serve(reactor, control, slot, executor, code, watchdog)
     except StartupError as error:
         control.send("f", str(error))
         raise
@@ -102,14 +127,22 @@ def _serve(
     control: Control,
     slot: Slot,
     executor: TrioExecutor | AsyncioExecutor | None,
+    code: CodeWatch | None,
     watchdog: Watchdog,
 ) -> None:
     if isinstance(executor, AsyncioExecutor):
-        serve_asyncio.run(reactor, control, slot, executor, watchdog.guard if watchdog.watches else None)
+        serve_asyncio.run(reactor, control, slot, executor, code, watchdog.guard if watchdog.watches else None)
     elif executor is not None and watchdog.watches:
-        trio.run(serve, reactor, control, slot, executor, instruments=[GuardedLoop(watchdog.guard)])
+        trio.run(serve, reactor, control, slot, executor, code, instruments=[GuardedLoop(watchdog.guard)])
     else:
-        trio.run(serve, reactor, control, slot, executor)
+        trio.run(serve, reactor, control, slot, executor, code)
+
+
+def _sweep_uploads(directory: str, says: Callable[[str, str], None]) -> None:
+    """The one before this worker may have been killed, and not have come to it."""
+    if requests := sweep(directory):
+        of = "a request" if requests == 1 else f"{requests} requests"
+        says("NOTICE", f"removed the uploaded files of {of} in {directory} whose worker was killed")
 
 
 def _stderr_log(orders: Orders, log: Log) -> Callable[[str, str], None]:
