@@ -28,7 +28,6 @@ from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
-from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
 from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
@@ -110,7 +109,7 @@ class ScriptAdapter:
             self._process.restore(script)
             if script.is_rewritten:
                 current.superglobal("_SERVER")["SCRIPT_FILENAME"] = script.asked.decode("utf-8", "surrogateescape")
-            namespace.update(FUNCTIONS)
+            namespace.update(script.functions)
             for name in script.superglobals:
                 namespace[name] = current.superglobal(name)
             namespace[LAST_OF_OURS] = script.path

@@ -7,6 +7,7 @@ cdef class Script:
     cdef readonly bint settled
     cdef readonly bint is_rewritten
     cdef readonly tuple superglobals
+    cdef readonly dict functions
 
 
 cdef class ScriptFiles:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from pyfpm.sapi._identity import FileIdentity
 from pyfpm.sapi.current import SUPERGLOBALS
+from pyfpm.sapi.names import FUNCTIONS
 
 # Compiled files that a worker keeps. Precedent: opcache.max_accelerated_files = 10000.
 CACHE_SIZE = 10_000
@@ -30,7 +31,7 @@ NOT_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 # A line break in a path could be meant for our log; none of these is in the name of a script.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# A script that uses one of these may reach any superglobal by its name as text, so it gets them all.
+# A script that uses one of these may reach anything by its name as text, so it gets all there is.
 _BY_NAME = frozenset({"globals", "locals", "vars", "dir", "eval", "exec", "GLOBALS", "__dict__", "__main__"})
 
 
@@ -41,7 +42,17 @@ class NotRunnable(Exception):
 class Script:
     """A file that was checked and compiled."""
 
-    __slots__ = ("asked", "code", "directory", "identity", "is_rewritten", "path", "settled", "superglobals")
+    __slots__ = (
+        "asked",
+        "code",
+        "directory",
+        "functions",
+        "identity",
+        "is_rewritten",
+        "path",
+        "settled",
+        "superglobals",
+    )
 
     def __init__(self, asked: bytes, path: str, code: CodeType, identity: FileIdentity) -> None:
         self.asked = asked
@@ -53,10 +64,14 @@ class Script:
         self.settled = True
         # It was asked for in Apache's way.
         self.is_rewritten = False
-        # PHP's auto_globals_jit: only what the script names is made.
+        # PHP's auto_globals_jit: only what the script names is made. So it is with functions: to put all of them into
+        # a namespace takes 2 us, and there are more of them each year.
         names = _names_in(code)
         used = SUPERGLOBALS if names & _BY_NAME else [name for name in SUPERGLOBALS if name in names]
         self.superglobals = tuple(used)
+        self.functions = dict(FUNCTIONS)
+        if not names & _BY_NAME:
+            self.functions = {name: FUNCTIONS[name] for name in FUNCTIONS if name in names}
 
 
 class ScriptFiles:
