@@ -9,6 +9,7 @@ cdef class Script:
     cdef public bint is_decoded
     cdef readonly tuple superglobals
     cdef readonly bint unbuffered
+    cdef readonly dict functions
 
 
 cdef class ScriptFiles:
