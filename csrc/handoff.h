@@ -6,10 +6,12 @@
 #define PYFPM_HANDOFF_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #define FPM_KEPT 'h'  /* at least one request was answered on it */
 #define FPM_FRESH 'n' /* accepted, and nothing has come yet */
@@ -44,8 +46,11 @@ static inline int fpm_give(int give_fd, int fd, char kind, int wait_ms)
     }
 }
 
+#define FPM_TAKE_END (-2) /* nobody has the other end any more */
+
 /* Take a connection that somebody gave. Returns its descriptor and sets *kind; -1 with errno EAGAIN when there is none,
- * another errno when one could not be received, and 0 with no error at the end of the socket. */
+ * EMFILE when we have no room for it, which leaves it to others, another errno when one could not be received; or
+ * FPM_TAKE_END. */
 static inline int fpm_take(int take_fd, char *kind)
 {
     union {
@@ -57,18 +62,23 @@ static inline int fpm_take(int take_fd, char *kind)
                              .msg_controllen = sizeof control.room};
     ssize_t n;
     int fd = -1;
+    /* The kernel would take the message and drop a descriptor that there is no room for, and with it the connection. */
+    int room = fcntl(take_fd, F_DUPFD_CLOEXEC, 0);
+    if (room < 0)
+        return -1;
+    close(room);
     do
         n = recvmsg(take_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return -1;
     if (n == 0)
-        return 0;
+        return FPM_TAKE_END;
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
         memcpy(&fd, CMSG_DATA(header), sizeof fd);
     if (fd < 0)
-        errno = EMFILE; /* the kernel drops a descriptor that there is no room for */
+        errno = EBADMSG; /* none was in it, or a thread was faster than we */
     return fd;
 }
 

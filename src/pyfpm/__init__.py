@@ -26,7 +26,18 @@ if TYPE_CHECKING:
         sapi_name,
         setcookie,
     )
+    from pyfpm.sapi.input import BodyError, input_stream, is_uploaded_file, json_body, move_uploaded_file
     from pyfpm.sapi.timeout import ExecutionTimeout
+    from pyfpm.sapi.uploads import (
+        UPLOAD_ERR_CANT_WRITE,
+        UPLOAD_ERR_EXTENSION,
+        UPLOAD_ERR_FORM_SIZE,
+        UPLOAD_ERR_INI_SIZE,
+        UPLOAD_ERR_NO_FILE,
+        UPLOAD_ERR_NO_TMP_DIR,
+        UPLOAD_ERR_OK,
+        UPLOAD_ERR_PARTIAL,
+    )
 
     GLOBALS: dict[str, Any]
     _COOKIE: dict[str, str]
@@ -41,6 +52,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GLOBALS",
+    "UPLOAD_ERR_CANT_WRITE",
+    "UPLOAD_ERR_EXTENSION",
+    "UPLOAD_ERR_FORM_SIZE",
+    "UPLOAD_ERR_INI_SIZE",
+    "UPLOAD_ERR_NO_FILE",
+    "UPLOAD_ERR_NO_TMP_DIR",
+    "UPLOAD_ERR_OK",
+    "UPLOAD_ERR_PARTIAL",
     "_COOKIE",
     "_ENV",
     "_FILES",
@@ -48,6 +67,7 @@ __all__ = [
     "_POST",
     "_REQUEST",
     "_SERVER",
+    "BodyError",
     "ExecutionTimeout",
     "echo",
     "exit",
@@ -57,6 +77,10 @@ __all__ = [
     "headers_list",
     "headers_sent",
     "http_response_code",
+    "input_stream",
+    "is_uploaded_file",
+    "json_body",
+    "move_uploaded_file",
     "sapi_name",
     "setcookie",
 ]
@@ -66,6 +90,10 @@ def __getattr__(name: str) -> Any:
     # Imported when asked for: the protocol, the client and the master have no use for the SAPI.
     if name not in __all__:
         raise AttributeError(f"module 'pyfpm' has no attribute {name!r}")
+    if name == "BodyError":
+        from pyfpm.sapi.input import BodyError
+
+        return BodyError
     if name == "ExecutionTimeout":
         from pyfpm.sapi.timeout import ExecutionTimeout
 

@@ -97,18 +97,20 @@ def test_http_proxy_is_absent(site):
 def test_a_form_is_in_post_and_over_get_in_request(site, content_type):
     answer = site.run(
         "echo(sorted(_POST.items()), sorted(_REQUEST.items()))", b"a=2&c=%C3%BC",
-        QUERY_STRING="a=1&b=1", HTTP_COOKIE="d=1", CONTENT_TYPE=content_type,
+        QUERY_STRING="a=1&b=1", HTTP_COOKIE="d=1", CONTENT_TYPE=content_type, REQUEST_METHOD="POST",
     )  # fmt: skip
     assert answer.text == "[('a', '2'), ('c', 'ü')][('a', '2'), ('b', '1'), ('c', 'ü')]"
 
 
 @pytest.mark.parametrize("content_type", ["", "application/json", "multipart/form-data; boundary=x"])
 def test_another_body_is_not_in_post(site, content_type):
-    assert site.run("echo(_POST)", b"a=1", CONTENT_TYPE=content_type).text == "{}"
+    assert site.run("echo(_POST)", b"a=1", CONTENT_TYPE=content_type, REQUEST_METHOD="POST").text == "{}"
 
 
 def test_the_raw_body_is_on_stdin_after_post_as_well(site):
-    answer = site.run("import sys\necho(_POST, sys.stdin.buffer.read())", b"a=\xff", CONTENT_TYPE=FORM)
+    answer = site.run(
+        "import sys\necho(_POST, sys.stdin.buffer.read())", b"a=\xff", CONTENT_TYPE=FORM, REQUEST_METHOD="POST"
+    )
     assert answer.body == b"{'a': '\\udcff'}a=\xff"
 
 
@@ -118,7 +120,7 @@ def test_post_asked_for_by_a_module_is_whole_though_the_body_was_read(site):
     answer = site.run(
         "import sys, reads_post\nfirst = sys.stdin.buffer.read(2)\n"
         "echo(reads_post.f(), first, sys.stdin.buffer.read())",
-        b"a=1&b=2", CONTENT_TYPE=FORM,
+        b"a=1&b=2", CONTENT_TYPE=FORM, REQUEST_METHOD="POST",
     )  # fmt: skip
     assert answer.text == "{'a': '1', 'b': '2'}a=1&b=2"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import resource
 import signal
 import socket
 import struct
@@ -128,6 +129,20 @@ def fill(give: socket.socket, what: socket.socket) -> None:
             socket.send_fds(give, [b"h"], [what.fileno()])
     except OSError:
         pass
+
+
+def test_a_worker_that_is_out_of_descriptors_leaves_the_connection_where_it_is(pool):
+    """It was taken and dropped: the web server found it closed."""
+    first = pool.start()
+    with Wire(pool.address) as wire:
+        assert wire.ask(keep=True).body == str(first.pid).encode()
+        second = pool.start()
+        limits = resource.prlimit(second.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(second.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        first.kill(signal.SIGQUIT)
+        eventually(lambda: "cannot take a connection over" in second.stderr, "it has tried")
+        resource.prlimit(second.pid, resource.RLIMIT_NOFILE, limits)
+        assert wire.ask(keep=True).body == str(second.pid).encode()
 
 
 def test_without_a_handoff_socket_idle_connections_are_closed():

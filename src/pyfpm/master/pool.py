@@ -81,6 +81,7 @@ class Pool:
       config: of this pool.
       may_spawn: how many more workers all pools together may have (process.max).
       crashed: called when a worker has ended as emergency_restart_threshold counts them.
+      refresh: called when a worker says that the application's files are not those that it runs.
       patience: how long a worker that was told to retire may take to finish, in seconds (retire_timeout).
     """
 
@@ -92,6 +93,7 @@ class Pool:
         log: Log,
         may_spawn: Callable[[], int],
         crashed: Callable[[], None],
+        refresh: Callable[[Pool, int], None],
         patience: Callable[[], float],
     ) -> None:
         self.config = config
@@ -103,6 +105,7 @@ class Pool:
         self._log = log.for_pool(config.pool)
         self._may_spawn = may_spawn
         self._crashed = crashed
+        self._refresh = refresh
         self._patience = patience
         self._nursery: trio.Nursery | None = None
         self._policy = scaling.policy(config)
@@ -125,6 +128,8 @@ class Pool:
         self._wake = trio.Event()
         self._announced = trio.Event()
         self._queued = False
+        # Of the changed files that we know of, the last: it was tried, and did not load if we still serve the old ones.
+        self._newest_change_ns = 0
         self._next_tick = 0.0
         self._next_look = 0.0
         self._brake = Brake(self._tell)
@@ -491,6 +496,8 @@ class Pool:
             worker.has_served = True
             self._log("DEBUG", f"child {worker.pid} retires: {reports.text_of(rest)}")
             self._wake_up()
+        elif kind == b"c":
+            self._heard_of_change(worker, rest)
         elif kind == b"s":
             self._send_status(worker, kind + rest, answer(self.status(), rest.decode("latin-1"), "GET"))
         elif kind == b"g":
@@ -506,6 +513,17 @@ class Pool:
             self._log("WARNING", reports.terminated(worker.pid, worker.look(), rest))
         elif kind == CRASHED:
             self._log("WARNING", reports.crashed(worker.pid, worker.look(), rest))
+
+    def _heard_of_change(self, worker: Worker, rest: bytes) -> None:
+        """A file of the application has changed (python.revalidate). All workers say so, each time they look."""
+        newest, _, path = rest.partition(b" ")
+        is_ours = self.generation is not None and worker.generation == self.generation.number
+        if not (self.config.python_revalidate_s and is_ours and newest.isdigit() and len(newest) < 20):
+            return
+        if int(newest) > self._newest_change_ns and not self._exchanging:
+            self._newest_change_ns = int(newest)
+            self._log("NOTICE", f"{reports.text_of(path)} has changed, loading the application again")
+            self._refresh(self, worker.generation)
 
     def _send_status(self, worker: Worker, question: bytes, status: bytes) -> None:
         """The answer repeats the question, so that one that comes late is not taken for another's."""
@@ -598,6 +616,14 @@ class Pool:
             raise
         return Prepared(generation, worker, places, log)
 
+    async def refresh(self) -> None:
+        """Load the application again, and exchange all workers.
+
+        Raises:
+          ReloadError: it cannot be loaded. The old one goes on.
+        """
+        await self.commit(await self.prepare(self.config, self.places, self._log))
+
     def _take_back(self, worker: Worker) -> None:
         worker.surplus = True
         self._retire(worker)
@@ -621,6 +647,7 @@ class Pool:
         self.max_children = config.pm_max_children
         self._policy = scaling.policy(config)
         self._brake.release()
+        self._newest_change_ns = 0
         if old is not None:
             old.close()
         self._exchanging = True

@@ -244,7 +244,7 @@ class Master:
         self._tasks.start_soon(self._watchdog)
 
     def _new_pool(self, config: PoolConfig, places: Places, log: Log) -> Pool:
-        return Pool(config, places, self._children, log, self._may_spawn, self._crashed, self._patience)
+        return Pool(config, places, self._children, log, self._may_spawn, self._crashed, self._refresh, self._patience)
 
     def _patience(self) -> float:
         return self.config.main.retire_timeout_s
@@ -522,6 +522,23 @@ class Master:
             )
             self._crashes.clear()
             self._tasks.start_soon(self._reload_quietly)
+
+    def _refresh(self, pool: Pool, generation: int) -> None:
+        """Its application's files have changed (python.revalidate)."""
+        self._tasks.start_soon(self._refresh_quietly, pool, generation)
+
+    async def _refresh_quietly(self, pool: Pool, generation: int) -> None:
+        async with self._reloading:
+            newest = pool.generation
+            if self.state is not State.NORMAL or newest is None or newest.number != generation:
+                return  # what was reloaded meanwhile has the new code
+            try:
+                await pool.refresh()
+            except ReloadError as error:
+                self.log(
+                    "ERROR",
+                    f"[pool {pool.name}] the changed application cannot be loaded, the old one goes on: {error}",
+                )
 
     # -- systemd -------------------------------------------------------------------------------------------------------
 

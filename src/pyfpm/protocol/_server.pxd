@@ -48,6 +48,7 @@ cdef class Request:
     cdef readonly dict params
     cdef public object stdin
     cdef public object data
+    cdef object live             # what runs it, where that takes longer than a call; the user's own
     cdef PairsDecoder _decoder
     cdef size_t _held
     cdef bint stderr_used

@@ -5,12 +5,14 @@ cdef class CurrentRequest:
     cdef object _body
     cdef dict _made
     cdef object _text
+    cdef public dict ends
     cdef public dict namespace
     cdef readonly object output
     cdef readonly object request
     cdef readonly ScriptResponse response
     cdef readonly dict server
     cdef readonly object settings
+    cdef public object uploads
 
     cpdef dict superglobal(self, name)
 

@@ -7,24 +7,49 @@ import os
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from enum import IntEnum
 from typing import Any, BinaryIO
 
+from pyfpm.sapi.body import whole
+from pyfpm.sapi.forms import read_form
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.response import ScriptResponse
+from pyfpm.sapi.services import services
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.superglobals import parse_cookies, parse_pairs
+from pyfpm.sapi.uploads import Uploads, directory_for
 
-# Largest urlencoded form that is parsed into _POST, in bytes; a larger one is there on sys.stdin.
-# Precedent: PHP's post_max_size of 8 MiB.
-MAX_FORM_SIZE = 8 * 1024 * 1024
 
-FORM_TYPE = "application/x-www-form-urlencoded"
+class AtEnd(IntEnum):
+    """What follows the script itself, in this order.
+
+    Source (PHP): php_request_shutdown(), main/main.c.
+    """
+
+    SHUTDOWN = 0  # register_shutdown_function's
+    # What output buffers hold; also before fastcgi_finish_request() ends the answer. Other than in PHP it is before the
+    # script's data goes: a buffer's function may need it, and what destructors write goes out behind.
+    OUTPUT = 1
+    SESSION = 2  # it is written, and its lock let go of; then the answer ends. No function of the script's any more
+    CLEANUP = 3  # what no visitor has to wait for: temporary files
 
 
 class CurrentRequest:
     """One request of a script."""
 
-    __slots__ = ("_body", "_made", "_text", "namespace", "output", "request", "response", "server", "settings")
+    __slots__ = (
+        "_body",
+        "_made",
+        "_text",
+        "ends",
+        "namespace",
+        "output",
+        "request",
+        "response",
+        "server",
+        "settings",
+        "uploads",
+    )
 
     def __init__(self, request: Request, output: Output, settings: SapiSettings) -> None:
         self.request = request
@@ -33,9 +58,13 @@ class CurrentRequest:
         self.server: dict[str, Any] = request.params
         self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD")
         self.namespace: dict[str, Any] = {}
+        # By stage, in the order they came in; None: nothing is to be done.
+        self.ends: dict[AtEnd, list[Callable[[], object]]] | None = None
         self._made: dict[str, dict[str, Any]] = {}
         self._body: BinaryIO | None = request.stdin
         self._text: io.TextIOWrapper | None = None
+        # Its temporary files, once there are any.
+        self.uploads: Uploads | None = None
 
     @property
     def body(self) -> BinaryIO:
@@ -44,11 +73,30 @@ class CurrentRequest:
             self._body = io.BytesIO()
         return self._body
 
+    def open_body(self) -> BinaryIO:
+        """The raw body from its beginning, wherever ``body`` has got to."""
+        return whole(self._body)
+
     @property
     def body_text(self) -> io.TextIOWrapper:
         if self._text is None:
             self._text = io.TextIOWrapper(self.body, "utf-8", "surrogateescape", newline="")
         return self._text
+
+    def at_end(self, stage: AtEnd, callback: Callable[[], object]) -> None:
+        """Have ``callback()`` called once, at this stage of the request's end: also after an exception, exit(), or when
+        the visitor has left. What it raises is reported as the script's own would be, and the next one is called.
+
+        A callback may add others, of its own stage or a later one.
+        """
+        if self.ends is None:
+            self.ends = {}
+        self.ends.setdefault(stage, []).append(callback)
+
+    def next_at_end(self, stage: AtEnd) -> Callable[[], object] | None:
+        """Take the first that is left of this stage."""
+        callbacks = (self.ends or {}).get(stage)
+        return callbacks.pop(0) if callbacks else None
 
     def superglobal(self, name: str) -> dict[str, Any]:
         """One of SUPERGLOBALS; the same dict each time in one request."""
@@ -56,6 +104,26 @@ class CurrentRequest:
         if found is None:
             found = self._made[name] = SUPERGLOBALS[name](self)
         return found
+
+    # -- uploads ------------------------------------------------------------------------------------------------------
+
+    @property
+    def upload_directory(self) -> str:
+        return directory_for(self.settings.upload_tmp_dir)
+
+    def new_upload(self) -> tuple[int, str]:
+        """A file for it, as ``Uploads.create`` makes them."""
+        if self.uploads is None:
+            self.uploads = uploads = Uploads(self.upload_directory)
+            self.at_end(AtEnd.CLEANUP, uploads.remove)
+        return self.uploads.create()
+
+    def tell(self, text: str, *, to_log: bool = False) -> None:
+        """A line to the operator, in the web server's error log; of what is no visitor's doing, in our own as well."""
+        line = services().error_log(text) if to_log else f"Python message: {text}".encode("utf-8", "backslashreplace")
+        self.response.message(line)
+
+    # -- superglobals -------------------------------------------------------------------------------------------------
 
     def _server(self) -> dict[str, Any]:
         server = self.server
@@ -76,19 +144,8 @@ class CurrentRequest:
         return parse_pairs(self.server.get("QUERY_STRING", ""))
 
     def _post(self) -> dict[str, Any]:
-        body = self._body
-        content_type = self.server.get("CONTENT_TYPE", "")
-        if body is None or content_type.partition(";")[0].strip().lower() != FORM_TYPE:
-            return {}
-        # The script may be reading already, when a module is the first to ask.
-        place = body.tell()
-        body.seek(0)
-        data = body.read(MAX_FORM_SIZE + 1)
-        body.seek(place)
-        if len(data) > MAX_FORM_SIZE:
-            self.response.message(b"Python message: the form is larger than %d bytes, _POST is empty" % MAX_FORM_SIZE)
-            return {}
-        return parse_pairs(data.decode("latin-1"))
+        self._made["_POST"], self._made["_FILES"] = read_form(self)
+        return self._made["_POST"]
 
     def _cookie(self) -> dict[str, Any]:
         return parse_cookies(self.server.get("HTTP_COOKIE", ""))
@@ -98,7 +155,8 @@ class CurrentRequest:
         return self.superglobal("_GET") | self.superglobal("_POST")
 
     def _files(self) -> dict[str, Any]:
-        return {}
+        self.superglobal("_POST")
+        return self._made["_FILES"]
 
     def _env(self) -> dict[str, Any]:
         return dict(os.environ)

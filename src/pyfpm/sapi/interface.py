@@ -5,6 +5,7 @@ The worker's classes fit these; an adapter knows nothing else of the world below
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
 
@@ -54,3 +55,67 @@ class Output(Protocol):
 
     def discard(self) -> bool:
         """Take back everything that was written; False, and nothing is done, if ``started``."""
+
+
+class Event(Protocol):
+    """Of trio or asyncio."""
+
+    def set(self) -> object: ...
+    async def wait(self) -> object: ...
+
+
+class Live(Protocol):
+    """A request that goes on while others do: it begins when its params are there, and ends when ``end`` is called.
+
+    Two things come of themselves: the body, and that the web server gives up (``gone``). Whoever waits for something
+    looks, waits for the event that ``when_...`` returns, and looks again: an event is set once, for all who wait.
+    """
+
+    @property
+    def params(self) -> dict[str, str]:
+        """As in ``Request``, but they must stay as they are."""
+
+    @property
+    def output(self) -> Output:
+        """Nothing of it waits. What is written must be sent by ``flush`` or ``end`` before the task gives up the
+        thread: others put their answers together in the same memory."""
+
+    @property
+    def has_input(self) -> bool:
+        """``take`` has something to give."""
+
+    @property
+    def at_end(self) -> bool:
+        """The body is complete, and all of it was taken."""
+
+    @property
+    def has_room(self) -> bool:
+        """Not more than ``max_queued`` waits for the web server; it is for the adapter to wait before it adds more."""
+
+    @property
+    def gone(self) -> bool:
+        """The web server does not want the answer any more. No output can be made, there is no more input."""
+
+    @property
+    def over(self) -> bool:
+        """``end`` was called."""
+
+    @property
+    def timed_out(self) -> bool:
+        """It has taken too long, and is being cancelled."""
+
+    def take(self) -> bytes:
+        """What has come of the body; b"" if that is nothing. Reading goes on: with 64 KiB that nobody has taken the
+        connection is not read."""
+
+    def when_input(self, make_event: Callable[[], Event], /) -> Event:
+        """An event that is set when there is input, or the end of it, or of the request."""
+
+    def when_output(self, make_event: Callable[[], Event], /) -> Event:
+        """An event that is set when the web server has taken what waited, or has gone, or the request is over."""
+
+    def flush(self) -> None:
+        """Send what was written. What the web server does not take is kept for it; never waits."""
+
+    def end(self, app_status: int = 0, /) -> None:
+        """The answer is complete. What the body still has is thrown away. Once is enough, more does no harm."""

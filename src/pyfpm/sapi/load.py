@@ -6,27 +6,33 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from inspect import iscoroutinefunction
 from types import ModuleType
 from typing import Any
+
+Note = Callable[[ModuleSpec], None]
 
 
 class LoadError(Exception):
     """The application cannot be loaded; the message says why and what would be right."""
 
 
-def load(spec: str) -> Any:
+def load(spec: str, note: Note = lambda spec: None) -> Any:
     """The application that ``module:callable`` stands for.
 
     In place of the module may be the path of a ``.py`` file, in place of the callable ``factory()``; without either, it
     is ``application`` or ``app``.
 
+    Args:
+      note: called with the spec of a file that is about to be imported.
     Raises:
       LoadError: there is no such module, file or name, or it is no WSGI application.
       BaseException: whatever the module or the factory itself raises.
     """
     place, _, expression = spec.partition(":")
-    found = _named(_module(place, spec), expression, spec)
+    found = _named(_module(place, spec, note), expression, spec)
     if not callable(found):
         raise LoadError(f"{spec!r} is not callable, so it is not an application")
     if iscoroutinefunction(found) or iscoroutinefunction(type(found).__call__):
@@ -34,9 +40,9 @@ def load(spec: str) -> Any:
     return found
 
 
-def _module(place: str, spec: str) -> ModuleType:
+def _module(place: str, spec: str, note: Note) -> ModuleType:
     if place.endswith(".py") or "/" in place:
-        return _from_file(place)
+        return _from_file(place, note)
     if not all(place.split(".")):
         raise LoadError(f"{spec!r} names no module; an application is given as module:callable")
     try:
@@ -50,7 +56,7 @@ def _module(place: str, spec: str) -> ModuleType:
         ) from None
 
 
-def _from_file(path: str) -> ModuleType:
+def _from_file(path: str, note: Note) -> ModuleType:
     if not os.path.isfile(path):
         raise LoadError(f"no file {os.path.abspath(path)!r} for the application")
     name = os.path.splitext(os.path.basename(path))[0]
@@ -63,6 +69,7 @@ def _from_file(path: str) -> ModuleType:
     module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None or module_spec.loader is None:
         raise LoadError(f"{path!r} is not a Python file: its name must end in .py")
+    note(module_spec)
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     try:

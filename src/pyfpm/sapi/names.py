@@ -1,12 +1,13 @@
-"""The functions that a script has without an import, all of them."""
+"""The functions and constants that a script has without an import, all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from pyfpm.sapi import functions
+from pyfpm.sapi import functions, input, uploads
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
+FUNCTIONS: dict[str, Any] = {
     **functions.FUNCTIONS,
+    **input.FUNCTIONS,
+    **uploads.CONSTANTS,
 }

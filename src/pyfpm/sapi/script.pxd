@@ -6,12 +6,15 @@ cdef class ScriptAdapter:
     cdef ScriptFiles _files
     cdef object _log
     cdef object _settings
+    cdef object _revalidation
     cdef object _streams
     cdef _ProcessState _process
 
     cdef _refuse(self, output)
     cdef _run(self, Script script, CurrentRequest current)
+    cdef _at_end(self, stage, CurrentRequest current, status)
     cdef _execute(self, Script script, CurrentRequest current)
+    cdef _refuse_body(self, error, CurrentRequest current)
     cdef _failed(self, error, CurrentRequest current)
 
 

@@ -23,11 +23,13 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pyfpm.sapi import _changes, pages
-from pyfpm.sapi.current import CurrentRequest, enter
+from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
+from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
+from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
@@ -47,12 +49,20 @@ class ScriptAdapter:
     Args:
       files: which files may run.
       log: ``log(level, text)``, for the reasons of a 404 and for uncaught exceptions.
+      revalidation: of imported modules, if they are to follow their files.
     """
 
-    def __init__(self, files: ScriptFiles, log: Log, settings: SapiSettings = DEFAULTS) -> None:
+    def __init__(
+        self,
+        files: ScriptFiles,
+        log: Log,
+        settings: SapiSettings = DEFAULTS,
+        revalidation: Revalidation | None = None,
+    ) -> None:
         self._files = files
         self._log = log
         self._settings = settings
+        self._revalidation = revalidation
         self._streams = ScriptStreams()
         self._process = _ProcessState()
 
@@ -62,6 +72,8 @@ class ScriptAdapter:
         server.pop("HTTP_PROXY", None)
         if "REQUEST_METHOD" not in server:
             server["REQUEST_METHOD"] = "GET"
+        if self._revalidation is not None:
+            self._revalidation.look()
         current = CurrentRequest(request, output, self._settings)
         enter(current)
         try:
@@ -105,7 +117,11 @@ class ScriptAdapter:
             status = 1
         except BaseException as error:
             status = self._failed(error, current)
+        if current.ends is not None:
+            status = self._at_end(AtEnd.SHUTDOWN, current, status)
         self._streams.finish()
+        if current.ends is not None:
+            status = self._at_end(AtEnd.OUTPUT, current, status)
         # Before the answer ends, so that destructors still have a say, as in PHP.
         kept = _let_go(namespace)
         functions = _functions_of(namespace, kept)
@@ -113,12 +129,26 @@ class ScriptAdapter:
             namespace.update(kept)
         else:
             namespace.clear()
+        if current.ends is not None:
+            status = self._at_end(AtEnd.SESSION, current, status)
         try:
             current.response.end()
         except Aborted:
             status = 1
         except Exception as error:
             status = self._failed(error, current)
+        if current.ends is not None:
+            status = self._at_end(AtEnd.CLEANUP, current, status)
+        return status
+
+    def _at_end(self, stage: AtEnd, current: CurrentRequest, status: int) -> int:
+        while (callback := current.next_at_end(stage)) is not None:
+            try:
+                callback()
+            except Aborted:
+                status = 1
+            except BaseException as error:
+                status = self._failed(error, current)
         return status
 
     def _execute(self, script: Script, current: CurrentRequest) -> int:
@@ -137,10 +167,22 @@ class ScriptAdapter:
             return 1
         return 0
 
+    def _refuse_body(self, error: BodyError, current: CurrentRequest) -> int:
+        """What was sent is at fault, not the script."""
+        try:
+            current.output.error(f"Python message: {error}".encode("utf-8", "backslashreplace"))
+            if current.output.discard():
+                pages.answer(current.output, error.status)
+        except ConnectionAbortedError:
+            pass  # Nobody waits for it any more.
+        return 255
+
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
         current.response.give_up()
         if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
+        if isinstance(error, BodyError):
+            return self._refuse_body(error, current)
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
         told = current.response.told
         report(current.output, self._log, error, uri, display=self._settings.display_errors, told=told)

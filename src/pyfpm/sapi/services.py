@@ -14,10 +14,12 @@ class Services:
     Attributes:
       error_log: writes a message to the log; returns what the web server's error log is to have.
       figures: what fpm_get_status() returns; None when it cannot be known.
+      retire: has the worker replaced after this request; called with the reason.
     """
 
     error_log: Callable[[str], bytes] = lambda message: message.encode("utf-8", "backslashreplace")
     figures: Callable[[], dict[str, Any] | None] = lambda: None
+    retire: Callable[[str], None] = lambda reason: None
 
 
 _services = Services()

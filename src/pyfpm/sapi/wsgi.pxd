@@ -1,6 +1,7 @@
 cimport cython
 
 from pyfpm.sapi.headers cimport check_value, prefix_of
+from pyfpm.sapi.mount cimport mount_of, mount_of_authorizer, mount_of_program
 
 cdef dict _status_lines
 
@@ -36,8 +37,6 @@ cdef class WSGIAdapter:
     @cython.locals(environ=dict)
     cdef dict _environ(self, request, output)
     cdef _add_role(self, dict environ, request)
-    cdef _fix_path(self, dict environ)
-    cdef bint _is_program(self, dict environ, str script_name)
 
 
 cdef str status_line(status)

@@ -16,12 +16,12 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
-from urllib.parse import unquote
 
-from pyfpm.protocol import AUTHORIZER, RESPONDER
+from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER
 from pyfpm.sapi.failure import ExcInfo, Log, report
 from pyfpm.sapi.headers import check_value, prefix_of
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.mount import mount_of, mount_of_authorizer, mount_of_program
 from pyfpm.sapi.settings import SapiSettings
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -357,8 +357,8 @@ class WSGIAdapter:
         if "SERVER_PROTOCOL" not in environ:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         environ.update(self._constant)
-        if request.role == RESPONDER:
-            self._fix_path(environ)
+        if request.role == RESPONDER and self._program is None:
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ)
         else:
             self._add_role(environ, request)
         environ["wsgi.url_scheme"] = scheme
@@ -367,53 +367,15 @@ class WSGIAdapter:
         return environ
 
     def _add_role(self, environ: dict[str, Any], request: Request) -> None:
+        """What is not that of a responder in a pool."""
         if request.role == AUTHORIZER:
             environ["FCGI_ROLE"] = "AUTHORIZER"
-            _path_of_authorizer(environ)
-        else:
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of_authorizer(environ)
+            return
+        if request.role == FILTER:
             environ["FCGI_ROLE"] = "FILTER"
-            self._fix_path(environ)
             environ["fastcgi.data"] = io.BytesIO() if request.data is None else request.data
-
-    def _fix_path(self, environ: dict[str, Any]) -> None:
-        """Split the path as WSGI wants it.
-
-        A web server that is not told where the application is mounted says it all in SCRIPT_NAME: nginx's own
-        fastcgi_params has no PATH_INFO, Apache's mod_proxy_fcgi sends none, and a PATH_INFO that nginx or Caddy made
-        up from nothing is empty while DOCUMENT_URI (which Apache and lighttpd do not send) repeats SCRIPT_NAME.
-        """
-        script_name = environ.get("SCRIPT_NAME")
-        if script_name is None:
-            environ["SCRIPT_NAME"] = script_name = ""
-        path_info = environ.get("PATH_INFO")
-        if not path_info and self._program is not None and self._is_program(environ, script_name):
-            environ["PATH_INFO"] = ""
-        elif path_info is None or (not path_info and environ.get("DOCUMENT_URI") == script_name):
-            environ["PATH_INFO"] = script_name or "/"
-            environ["SCRIPT_NAME"] = ""
-        elif script_name:
-            if script_name[-1] == "/":
-                # "The root" is "" in WSGI, and the slash belongs to what follows: fastcgi_split_path_info ^(/app/)(.*)
-                environ["SCRIPT_NAME"] = script_name[:-1]
-                if path_info[:1] != "/":
-                    environ["PATH_INFO"] = "/" + path_info
-        elif not path_info:
-            environ["PATH_INFO"] = "/"
-
-    def _is_program(self, environ: dict[str, Any], script_name: str) -> bool:
-        """The web server's script is the program that we run in: /cgi-bin/app.cgi, or a ScriptAlias of it."""
-        program = self._program or ""
-        name = os.path.basename(program)
-        return bool(name) and (environ.get("SCRIPT_FILENAME") == program or script_name.endswith("/" + name))
-
-
-def _path_of_authorizer(environ: dict[str, Any]) -> None:
-    """An authorizer is given no path of its own (FastCGI 1.0, 6.3): it is not a resource. An application that looks at
-    paths finds the one that the visitor asks for."""
-    environ.setdefault("SCRIPT_NAME", "")
-    if not environ.get("PATH_INFO"):
-        path = environ.get("REQUEST_URI", "").partition("?")[0]
-        environ["PATH_INFO"] = unquote(path, "latin-1") or "/"
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of_program(environ, self._program or "")
 
 
 def is_gone(output: Output) -> bool:

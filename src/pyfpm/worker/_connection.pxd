@@ -1,6 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pyfpm.protocol._server cimport Budget, Limits, Request, ServerConnection, Step
+from pyfpm.worker._live cimport Live
 from pyfpm.worker._output cimport Output, Staging
 from pyfpm.worker._sender cimport Sender
 from pyfpm.worker._slot cimport Slot
@@ -10,6 +11,9 @@ from pyfpm.worker._watchdog cimport Guard, fpm_guard
 cdef class Service:
     """What the connections of a worker have in common: who runs their requests, within which limits."""
     cdef object run             # the executor: (request, output) -> application status
+    cdef object begin           # an asynchronous executor in its place: (live); None: there is none
+    cdef object settle          # for it, the reactor: (connection), after something was done outside of a drain
+    cdef dict lives             # what it has begun and not ended: Live: None, the oldest first
     cdef object refuse          # (request, status, reason, output): writes the answer to a request that does not run
     cdef object log             # (level, message)
     cdef Limits limits
@@ -32,7 +36,8 @@ cdef class Service:
     cdef uint64_t aborted       # that were not, because the web server gave them up
 
     cdef void look_at_cpu(self) noexcept
-    cdef int ended(self, Request request, Output output, dict params, uint64_t started_us, object peer) except -1
+    cdef int ended(self, Output output, dict params, uint64_t started_us, uint64_t content_length,
+                   object peer) except -1
     cdef void was_aborted(self) noexcept
     cdef int _look_at_limits(self) except -1
 
@@ -50,6 +55,9 @@ cdef class Connection(Sender):
     cdef bint used              # a request was answered here: it is a kept connection now
     cdef bytes unread           # input that waits until output has gone
     cdef bint more              # behind what is being handled, something was read already
+    cdef bint receiving         # we are in `receive`: who has called it settles us
+    cdef size_t lives           # requests that an asynchronous executor has begun
+    cdef size_t ahead           # bytes of their bodies that nobody has taken yet
 
     cdef int receive(self, const uint8_t *data, size_t length) except -1
     cdef int catch_up(self) except -1
@@ -59,6 +67,15 @@ cdef class Connection(Sender):
     cdef int end_silent(self) except -1
     cdef int _handle(self, Request request, Step step) except -1
     cdef int _execute(self, Request request) except -1
+    cdef int _receive(self, const uint8_t *data, size_t length) except -1
+    cdef int _begin(self, Request request) except -1
+    cdef int _feed(self, Live live) except -1
+    cdef int _part(self, Request request) except -1
+    cdef bint must_wait(self) noexcept
+    cdef bint is_paused(self) noexcept
+    cdef bint waits_for_body(self)
+    cdef int wake_writers(self) except -1
+    cdef bint _has_many_pieces(self) noexcept
     cdef int _forget(self, Request request) except -1
     cdef int _check_length(self, Request request) except -1
     cdef int _collect(self, Request request, bint is_stdin) except -1
@@ -78,5 +95,7 @@ cdef enum:
     # With more than this waiting to be sent, in bytes, a connection's next requests wait as well. Not with less: a web
     # server may write all it has before it reads our answer, so we must not stop reading too early.
     READ_WHILE_QUEUED = 65536
+    # With more than this of bodies that their tasks have not taken, in bytes, nothing is read either. The same as uvicorn's.
+    READ_AHEAD = 65536
     # Of a connection that is to be closed, in bytes: the rest of a body that was answered early, and nobody reads.
     MOST_UNWANTED = 1073741824

@@ -22,16 +22,18 @@ from pyfpm.protocol._server cimport (
     STEP_REPLY,
     STEP_REQUEST,
     STEP_STDIN,
+    STEP_STDIN_END,
     Budget,
     Limits,
     Request,
     ServerConnection,
     Step,
 )
+from pyfpm.worker._live cimport Live, new_live
 from pyfpm.worker._output cimport Output, Staging, open_output
 from pyfpm.worker._sender cimport Sender
-from pyfpm.worker._slot cimport Slot, fpm_slot_add
-from pyfpm.worker._watchdog cimport Guard, fpm_guard_begin, fpm_guard_end, fpm_now_us
+from pyfpm.worker._slot cimport FPM_STAGE_RUNNING, Slot, fpm_slot_add, fpm_slot_stage
+from pyfpm.worker._watchdog cimport Guard, fpm_guard_begin, fpm_guard_end, fpm_guard_leave, fpm_now_us
 
 from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER, RemoteProtocolError
 from pyfpm.worker.body import Body
@@ -52,6 +54,8 @@ cdef extern from "<sys/socket.h>" nogil:
 
 
 cdef enum:
+    # Large pieces and files that may wait to be sent; a file's bytes are not counted otherwise.
+    MOST_PIECES = 64
     # From so many microseconds on a request's processor time is worth a system call. php-fpm's clock for it ticks as often.
     LONG_US = 10000
 
@@ -69,6 +73,7 @@ cdef class Service:
 
     def __init__(self, run, refuse, settings, log, Slot slot=None, Guard guard=None, access=None, roles=ROLES):
         self.run = run
+        self.lives = {}
         self.refuse = refuse
         self.log = log
         self.staging = Staging()
@@ -110,14 +115,14 @@ cdef class Service:
         fpm_slot_add(&self.slot.page.aborted, 1)
 
     cdef int ended(
-        self, Request request, Output output, dict params, uint64_t started_us, object peer
+        self, Output output, dict params, uint64_t started_us, uint64_t content_length, object peer
     ) except -1:
         """A request has run: tell who wants to know."""
         cdef uint64_t now_us = fpm_now_us()
         cdef uint64_t duration_us = now_us - started_us
         cdef uint64_t cpu_us = 0
         cdef timespec unix_now
-        if duration_us >= LONG_US:
+        if duration_us >= LONG_US and self.begin is None:
             # Since this drain began, or the last long request in it ended: short ones before are not worth more.
             cpu_us = self.cpu_us
             self.look_at_cpu()
@@ -127,7 +132,7 @@ cdef class Service:
         if self.access is not None:
             clock_gettime(CLOCK_REALTIME, &unix_now)
             self.access.add(
-                params, output.status, duration_us, cpu_us, self.slot.page.content_length, output.head or b"",
+                params, output.status, duration_us, cpu_us, content_length, output.head or b"",
                 unix_now.tv_sec + unix_now.tv_nsec * 1e-9 - duration_us * 1e-6, peer)
         if self.most_requests and self.requests >= self.most_requests:
             self.exhausted = f"{self.requests} requests were served (pm.max_requests)"
@@ -135,6 +140,15 @@ cdef class Service:
         elif self.most_memory:
             self._look_at_limits()
         return 0
+
+    def live_ended(self, Live live):
+        """A task has ended, which may have outlived its connection."""
+        self.lives.pop(live, None)
+        self.ended(live.output, live.request.params, live.started_us, live.content_length, live.peer)
+        if self.lives:
+            fpm_slot_stage(self.slot.page, FPM_STAGE_RUNNING)
+        if self.exhausted is not None:
+            self.settle(None)
 
     cdef int _look_at_limits(self) except -1:
         cdef char text[128]
@@ -166,6 +180,13 @@ cdef Connection open_connection(Service service, int fd, Budget budget):
 cdef class Connection(Sender):
     cdef int receive(self, const uint8_t *data, size_t length) except -1:
         """Do all that these bytes ask for; they may lie in memory that is used again."""
+        self.receiving = True
+        try:
+            return self._receive(data, length)
+        finally:
+            self.receiving = False
+
+    cdef int _receive(self, const uint8_t *data, size_t length) except -1:
         cdef ServerConnection protocol = self.protocol
         cdef size_t used = 0
         cdef Step step
@@ -188,7 +209,7 @@ cdef class Connection(Sender):
             self._handle(protocol.request, step)
             if self.broken or (self.closing and not protocol.has_live()):
                 return 0  # nobody reads, or without KEEP_CONN one request was all
-            if length and self.queued > READ_WHILE_QUEUED:
+            if length and self.must_wait():
                 self.unread = data[:length]
                 return 0
         return 0
@@ -196,7 +217,7 @@ cdef class Connection(Sender):
     cdef int catch_up(self) except -1:
         """Go on with what had to wait."""
         cdef bytes unread = self.unread
-        if unread is not None and self.queued <= READ_WHILE_QUEUED and not self.broken:
+        if unread is not None and not self.must_wait() and not self.broken:
             self.unread = None
             self.receive(<const uint8_t *><const char *>unread, len(unread))
         return 0
@@ -213,7 +234,9 @@ cdef class Connection(Sender):
     cdef int abandon(self) except -1:
         """The connection is closed: let go of everything."""
         for each in self.protocol.live():
-            if not (<Request>each).refused:
+            if (<Request>each).live is not None:
+                self._part(<Request>each)
+            elif not (<Request>each).refused:
                 self.service.was_aborted()
             self._forget(<Request>each)
         self.drop()
@@ -223,8 +246,14 @@ cdef class Connection(Sender):
     cdef int _handle(self, Request request, Step step) except -1:
         if step == STEP_REQUEST:
             self._check_length(request)
+            if self.service.begin is not None and not request.refused:
+                return self._begin(request)
         elif step == STEP_STDIN or step == STEP_DATA:
+            if request.live is not None:
+                return self._feed(<Live>request.live)
             return self._collect(request, step == STEP_STDIN)
+        elif step == STEP_STDIN_END and request.live is not None:
+            return (<Live>request.live).feed_end()
         elif step == STEP_REFUSED:
             return self._answer_refused(request, self.protocol.status, self.protocol.reason)
         elif step == STEP_DRAINED:
@@ -268,9 +297,131 @@ cdef class Connection(Sender):
             # Whatever happened: the web server gets an end, and the next request a clean table.
             output.end(app_status & 0xffffffff)
             fpm_guard_end(self.guard)
-            service.ended(request, output, params, started_us, self.peer)
+            service.ended(output, params, started_us, service.slot.page.content_length, self.peer)
             self._over(request)
         return 0
+
+    # -- requests that go on while others do --------------------------------------------------------------------------
+
+    cdef int _begin(self, Request request) except -1:
+        cdef Service service = self.service
+        cdef Output output
+        cdef Live live
+        cdef uint64_t started_us
+        if request.role == FILTER:
+            return self._answer_refused(request, 501, "an ASGI application cannot be a filter")
+        started_us = fpm_now_us()
+        # It waits for a slow web server by itself, and must not keep all others waiting.
+        output = open_output(self, request, service.staging, <size_t>-1)
+        output._keeps_head = service.access_wants_head
+        live = new_live(service, self, request, output, started_us)
+        live.peer = self.peer
+        service.requests += 1
+        service.slot.begin(request.params, started_us)
+        live.content_length = service.slot.page.content_length
+        if request.stdin is not None:
+            # The streams of a request may come in any order [3.3]; nobody sends them like this.
+            live.feed(request.stdin.open().read())
+            self.ahead += live._ahead
+            request.stdin.close()
+            request.stdin = None
+        live.complete = request.is_complete()
+        request.live = live
+        self.lives += 1
+        service.lives[live] = None
+        service.begin(live)
+        return 0
+
+    cdef int _feed(self, Live live) except -1:
+        cdef bytes data = self.protocol.content[:self.protocol.content_length]
+        cdef Service service = self.service
+        live.received += len(data)
+        if service.post_max_size and live.received > service.post_max_size:
+            self._too_large(live.request)
+            return 0
+        self.ahead += len(data)
+        return live.feed(data)
+
+    cdef int _part(self, Request request) except -1:
+        """From its executor, which may go on, but not with us."""
+        cdef Live live = <Live>request.live
+        request.live = None
+        self.lives -= 1
+        self.ahead -= live._ahead
+        return live.abort()
+
+    cdef bint must_wait(self) noexcept:
+        """What was read has to wait until something else has gone."""
+        return self.queued > READ_WHILE_QUEUED or self.ahead > READ_AHEAD
+
+    cdef bint is_paused(self) noexcept:
+        return self.ahead > READ_AHEAD
+
+    cdef bint waits_for_body(self):
+        """It is the web server's turn, not only ours."""
+        cdef Request request
+        if self.ahead > READ_AHEAD:
+            return False
+        for each in self.protocol.live():
+            request = <Request>each
+            if request.live is None or not (<Live>request.live).complete:
+                return True
+        return False
+
+    cdef int wake_writers(self) except -1:
+        cdef Request request
+        if self.queued <= self.service.max_queued // 2 and not self._has_many_pieces():
+            for each in self.protocol.live():
+                request = <Request>each
+                if request.live is not None:
+                    (<Live>request.live).can_write()
+        return 0
+
+    cdef bint _has_many_pieces(self) noexcept:
+        return self.queue is not None and len(self.queue) > MOST_PIECES
+
+    # What a Live calls, from its task:
+
+    def taken(self, size_t length):
+        """So much of a body was taken."""
+        cdef bint was_paused = self.is_paused()
+        self.ahead -= length
+        if was_paused and not self.is_paused() and not self.receiving:
+            self.catch_up()
+            self.service.settle(self)
+
+    def flushed(self):
+        """Something was written."""
+        if self.pending() or self.broken:
+            self.last_active = clock_now()
+            if not self.receiving:
+                self.service.settle(self)
+        elif self.lives > 1:
+            self.wake_writers()  # what they waited for has gone with ours
+
+    def has_room(self):
+        return not (self.queued > self.service.max_queued or self._has_many_pieces())
+
+    def finish(self, Live live, uint32_t app_status):
+        """The answer is complete."""
+        cdef Request request = live.request
+        self.lives -= 1
+        self.ahead -= live._ahead
+        request.live = None
+        if live.complete:
+            live.output.end(app_status)
+            fpm_guard_leave(self.guard)
+            self._over(request)
+        else:
+            # The rest of the body comes still, or not; as with a request that was refused, its end has to wait.
+            live.output.flush()
+            live.output.close()
+            self.protocol.refuse(request)
+        if self.lives:
+            self.wake_writers()
+        if not self.receiving:
+            self.catch_up()
+            self.service.settle(self)
 
     cdef int _over(self, Request request) except -1:
         self.used = True
@@ -342,6 +493,11 @@ cdef class Connection(Sender):
         cdef Service service = self.service
         cdef Output output = open_output(self, request, service.staging, service.max_queued)
         cdef bint complete = True
+        cdef bint begun = False
+        if request.live is not None:
+            begun = (<Live>request.live).output.started
+            (<Live>request.live).output.close()
+            self._part(request)
         fpm_slot_add(&service.slot.page.refused, 1)
         if self.protocol.find(request.id) is request:
             for body in (request.stdin, request.data):
@@ -350,7 +506,8 @@ cdef class Connection(Sender):
             complete = self.protocol.refuse(request)
         if self.broken:
             return self._over(request)  # the web server did not wait for an answer to the one before
-        service.refuse(request, status, reason, output)
+        if not begun:
+            service.refuse(request, status, reason, output)
         if complete:
             output.end(0)
             return self._over(request)
@@ -378,6 +535,13 @@ cdef class Connection(Sender):
 
     cdef int _abort(self, Request request) except -1:
         """The web server gave up before the request was complete: it does not run [5.4]."""
+        cdef Output output
+        if request.live is not None:
+            output = (<Live>request.live).output
+            self._part(request)
+            output.end(1)
+            fpm_guard_leave(self.guard)
+            return self._over(request)
         if not request.refused:
             self.service.was_aborted()
         return self._end_refused(request)

@@ -25,6 +25,7 @@ cdef class Output:
     cdef uint64_t content       # bytes of STDOUT
 
     cdef int end(self, uint32_t app_status) except -1
+    cdef int close(self) except -1
     cdef int _end(self, uint32_t app_status) except -1
     cdef int _must_be_open(self) except -1
     cdef int _push_large(self, data) except -1

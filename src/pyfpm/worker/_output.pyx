@@ -220,6 +220,13 @@ cdef class Output:
         self._sender = None
         return 0
 
+    cdef int close(self) except -1:
+        """Nothing more can be added, and somebody else ends it."""
+        self._ended = True
+        self._request = None
+        self._sender = None
+        return 0
+
     cdef int _end(self, uint32_t app_status) except -1:
         cdef uint8_t *buf = self._staging.buf
         cdef size_t length = 0

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, final
 
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.worker._live import Live
 from pyfpm.worker._slot import Slot
 from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.settings import Settings
@@ -51,6 +52,8 @@ class Reactor:
     Args:
       run: the executor: called with each complete request, returns the application status. What it raises comes out of
         ``drain``, after the request has been ended.
+      begin: an asynchronous executor, which is called in the place of ``run`` as soon as the params of a request are there, and
+        returns at once. ``drain`` then never waits, and a round of events is all that it does.
       refuse: writes the answer to a request that is not run: (request, HTTP status, reason, output).
       settings: limits and times.
       log: ``log(level, message)``.
@@ -73,6 +76,7 @@ class Reactor:
         settings: Settings,
         log: Callable[[str, str], None],
         *,
+        begin: Callable[[Live], None] | None = None,
         slot: Slot | None = None,
         guard: Guard | None = None,
         access: Access | None = None,
@@ -102,7 +106,12 @@ class Reactor:
     def retiring(self) -> bool: ...
     @property
     def unfinished(self) -> int:
-        """Connections that still have something to say or to hear, once we are stopping or retiring."""
+        """Connections that still have something to say or to hear, once we are stopping or retiring; and requests that
+        an asynchronous executor is at, with or without one."""
+
+    @property
+    def lives(self) -> list[Live]:
+        """Those, the oldest first."""
 
     def fileno(self) -> int:
         """The descriptor of the epoll instance: readable when ``drain`` has something to do. It stays ours."""
@@ -137,6 +146,9 @@ class Reactor:
         Raises:
           whatever ``run`` and ``refuse`` raise; the reactor can go on afterwards.
         """
+
+    def exhaust(self, reason: str) -> None:
+        """Retire after the request that runs, as with ``settings.pm_max_requests``."""
 
     def interrupt(self) -> None:
         """Have the ``drain`` that is under way return soon, and begin nothing new. May be called by handlers of

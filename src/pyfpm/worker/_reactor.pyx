@@ -35,6 +35,7 @@ from pyfpm.worker._watchdog cimport (
     FPM_KEPT,
     FPM_MOST_LISTENERS,
     FPM_NOT_CLEAN,
+    FPM_TAKE_END,
     Guard,
     fpm_give,
     fpm_guard_listen,
@@ -64,6 +65,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLLOUT
         EPOLLERR
         EPOLLHUP
+        EPOLLRDHUP
         EPOLLEXCLUSIVE
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -158,10 +160,15 @@ cdef class Reactor:
         self._take = -1
 
     def __init__(
-        self, run, refuse, settings, log, *, Slot slot=None, Guard guard=None, access=None, allowed=None,
+        self, run, refuse, settings, log, *, begin=None, Slot slot=None, Guard guard=None, access=None, allowed=None,
         on_exhausted=None, roles=ROLES,
     ):
         self._service = Service(run, refuse, settings, log, slot, guard, access, roles)
+        if begin is not None:
+            self._service.begin = begin
+            self._service.settle = self._settle_again
+            # None of the requests is the one that runs, so none can be answered in our place.
+            self._service.guard.state.fd = -1
         self._allowed = allowed
         self._on_exhausted = on_exhausted
         self._budget = Budget(settings.max_held)
@@ -255,7 +262,8 @@ cdef class Reactor:
         cdef uint64_t before = self._service.requests
         self._interrupted = False
         self._service.now = self._started = clock_now()
-        self._service.look_at_cpu()
+        if self._service.begin is None:
+            self._service.look_at_cpu()
         try:
             return self._drain(before)
         finally:
@@ -289,6 +297,8 @@ cdef class Reactor:
                     self._accept(fd)
                 if self._service.exhausted is not None:
                     self._exhaust()
+            if self._service.begin is not None:
+                return n == EVENTS  # tasks have been told, and should have their turn
             self._service.now = clock_now()
             if self._service.requests - before >= SHARE or self._service.now - self._started > SHARE_S:
                 return True
@@ -298,6 +308,9 @@ cdef class Reactor:
 
     def interrupt(self):
         self._interrupted = True
+
+    def exhaust(self, str reason):
+        self._service.exhausted = reason
 
     def sweep(self):
         """Close connections whose time is up. Call it about once a second."""
@@ -314,6 +327,8 @@ cdef class Reactor:
                 limit = STOPPING_S
             elif connection.pending():
                 limit = self._send_timeout_s
+            elif connection.lives and not connection.waits_for_body():
+                continue  # it is our turn, for as long as it takes
             elif connection.used and not connection.protocol.has_live():
                 limit = self._keepalive_timeout_s
             else:
@@ -321,7 +336,7 @@ cdef class Reactor:
             # A request that runs for long makes everybody else look idle, who may not be.
             if idle > limit and not is_ready(connection):
                 self._close(connection)
-            elif idle > SILENCE_S and connection.protocol.has_live() and not is_ready(connection):
+            elif idle > SILENCE_S and connection.protocol._count() > connection.lives and not is_ready(connection):
                 connection.end_silent()
                 self._settle(connection)
             elif self._retiring:
@@ -347,7 +362,11 @@ cdef class Reactor:
 
     @property
     def unfinished(self):
-        return sum([not (<Connection>each).lingering for each in self._all()])
+        return sum([not (<Connection>each).lingering for each in self._all()]) + len(self._service.lives)
+
+    @property
+    def lives(self):
+        return list(self._service.lives)
 
     # -- connections come and go --------------------------------------------------------------------------------------
 
@@ -386,14 +405,16 @@ cdef class Reactor:
             self._watch_listeners(False)
             return False
         fd = fpm_take(self._take, &kind)
-        if fd < 0:
-            if errno != EAGAIN:
-                self._service.log("WARNING", f"cannot take a connection over: {os.strerror(errno)}")
-            return False
-        if fd == 0:  # nobody has the other end any more
+        if fd == FPM_TAKE_END:
             self._watch_listeners(False)
             self._take = -1
             self._watch_listeners(True)
+            return False
+        if fd < 0:
+            if errno == EMFILE or errno == ENFILE or errno == ENOMEM:
+                self._watch_listeners(False)  # as with one that cannot be accepted
+            if errno != EAGAIN:
+                self._service.log("WARNING", f"cannot take a connection over: {os.strerror(errno)}")
             return False
         memset(&address, 0, sizeof(address))
         getpeername(fd, <sockaddr *>&address, &length)  # an error is met again when we read
@@ -561,8 +582,12 @@ cdef class Reactor:
             else:
                 connection.flush()
                 connection.catch_up()
-        if events & (EPOLLIN | EPOLLERR | EPOLLHUP) and not connection.broken:
-            if connection.interest & EPOLLIN or not connection.pending():
+                if connection.lives:
+                    connection.wake_writers()
+        if events & (EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP) and not connection.broken:
+            if connection.is_paused():
+                connection.drop()  # for epoll has nothing else to say: they have hung up
+            elif connection.interest & EPOLLIN or not connection.pending():
                 self._read(connection)
         return self._settle(connection)
 
@@ -582,6 +607,13 @@ cdef class Reactor:
             if errno != EINTR:
                 return connection.drop()
 
+    def _settle_again(self, Connection connection):
+        """A task has done something with it, outside of a drain."""
+        if connection is not None and connection.fd >= 0:
+            self._settle(connection)
+        if self._service.exhausted is not None:
+            self._exhaust()
+
     cdef int _settle(self, Connection connection) except -1:
         """After every turn: close the connection, or tell epoll what it is waiting for now."""
         cdef epoll_event event
@@ -600,7 +632,9 @@ cdef class Reactor:
                 # Who writes a request bit by bit may be at it still: flup's client sends an empty DATA record that
                 # nobody needs, and would find the connection closed before it read the answer.
                 connection.linger()
-            interest = EPOLLIN
+            interest = EPOLLRDHUP if connection.is_paused() else EPOLLIN
+        elif connection.is_paused():
+            interest = EPOLLOUT | EPOLLRDHUP
         elif connection.queued > READ_WHILE_QUEUED or (connection.closing and not connection.lingering):
             interest = EPOLLOUT
         else:

@@ -49,6 +49,7 @@ cdef extern from "handoff.h" nogil:
     enum:
         FPM_KEPT
         FPM_FRESH
+        FPM_TAKE_END
     int fpm_give(int give_fd, int fd, char kind, int wait_ms) noexcept
     int fpm_take(int take_fd, char *kind) noexcept
 

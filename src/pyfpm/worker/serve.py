@@ -18,6 +18,7 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker._slot import Slot
+from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import Control
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
@@ -46,7 +47,7 @@ def outside_of_trio() -> Iterator[None]:
         GLOBAL_RUN_CONTEXT.__dict__.update(hidden)
 
 
-async def serve(reactor: Reactor, control: Control, slot: Slot | None = None) -> None:
+async def serve(reactor: Reactor, control: Control, slot: Slot | None = None, code: CodeWatch | None = None) -> None:
     """Serve until the last request is answered after the master or a limit has said that it is enough.
 
     SIGTERM: stop, with what is in the listen queues answered. SIGQUIT: retire; idle connections go to other workers.
@@ -55,6 +56,7 @@ async def serve(reactor: Reactor, control: Control, slot: Slot | None = None) ->
     Args:
       control: to the master, which is told when we are ready. Its end is the master's end, and ours at once.
       slot: told that we are idle now.
+      code: looks whether the application has changed.
     """
     # Said to a trio.run() in user code, which finds the signals of our own trio taken. They meet as they should: the
     # inner one gives back on its end what it has taken, and Python calls our handlers in any case.
@@ -66,6 +68,8 @@ async def serve(reactor: Reactor, control: Control, slot: Slot | None = None) ->
             nursery.start_soon(_sweep, reactor, finishing, nursery.cancel_scope)
             nursery.start_soon(_listen_to_master, control, nursery.cancel_scope)
             nursery.start_soon(_drain, reactor, finishing)
+            if code is not None:
+                nursery.start_soon(code.run)
             if slot is not None:
                 slot.is_idle()
             control.send("r")

@@ -13,13 +13,16 @@ from dataclasses import replace
 import trio
 
 from pyfpm.observe.log import Log, cut
+from pyfpm.sapi.revalidation import ImportedModules
 from pyfpm.sapi.services import Services, provide
+from pyfpm.sapi.uploads import directory_for, sweep
 from pyfpm.worker._output import forks_are_the_users
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker._slot import Slot
 from pyfpm.worker._watchdog import Watchdog
 from pyfpm.worker.access import RequestLog
 from pyfpm.worker.clients import AllowedClients
+from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import Control
 from pyfpm.worker.descriptors import Descriptors
 from pyfpm.worker.inline import Adapter, InlineExecutor
@@ -29,12 +32,20 @@ from pyfpm.worker.serve import serve
 from pyfpm.worker.settings import Orders, Settings
 
 
-def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders, log: Log) -> None:
+def work(
+    own: Descriptors,
+    shared: Descriptors,
+    adapter: Adapter,
+    modules: ImportedModules | None,
+    orders: Orders,
+    log: Log,
+) -> None:
     """Serve until the master says to stop.
 
     Args:
       own: descriptors of this worker, "control" and "slot"; ours from here on.
       shared: those that all workers of the pool have.
+      modules: those that were imported, if they are to follow their files.
     """
     program, settings = orders.program, orders.settings
     slot = Slot(own.first("slot"))
@@ -53,7 +64,8 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders
             adapter, program.pm_status_path, program.ping_path, program.ping_response, control.ask_status
         )
     says = _stderr_log(orders, log)
-    provide(Services(functools.partial(_error_log, says, orders.log.limit), control.ask_figures))
+    if program.app is None:
+        _sweep_uploads(directory_for(program.sapi.upload_tmp_dir), says)
     access = None
     if "access_log" in files:
         paths = program.access_suppress_path
@@ -71,12 +83,25 @@ def work(own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders
         allowed=AllowedClients(clients, says) if clients else None,
         on_exhausted=lambda reason: control.send("m", reason),
     )
+    provide(Services(functools.partial(_error_log, says, orders.log.limit), control.ask_figures, reactor.exhaust))
     for fd in shared.all("listener"):
         reactor.listen(socket.socket(fileno=fd))
     reactor.share(socket.socket(fileno=shared.first("give")), socket.socket(fileno=shared.first("take")))
     forks_are_the_users()
     watchdog.start()
-    trio.run(serve, reactor, control, slot)
+    interval_s = program.sapi.python_revalidate_s
+    if modules is not None and program.app is not None and interval_s:
+        # Scripts look before a request.
+        trio.run(serve, reactor, control, slot, CodeWatch(modules, interval_s, control))
+    else:
+        trio.run(serve, reactor, control, slot)
+
+
+def _sweep_uploads(directory: str, says: Callable[[str, str], None]) -> None:
+    """The one before this worker may have been killed, and not have come to it."""
+    if requests := sweep(directory):
+        of = "a request" if requests == 1 else f"{requests} requests"
+        says("NOTICE", f"removed the uploaded files of {of} in {directory} whose worker was killed")
 
 
 def _stderr_log(orders: Orders, log: Log) -> Callable[[str, str], None]:

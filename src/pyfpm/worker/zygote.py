@@ -29,9 +29,10 @@ from pyfpm.observe.log import Log
 from pyfpm.observe.title import set_title
 from pyfpm.sapi.failure import describe
 from pyfpm.sapi.load import LoadError
+from pyfpm.sapi.revalidation import ImportedModules
 from pyfpm.worker import identity
 from pyfpm.worker._process import die_with_parent, fork_orphan
-from pyfpm.worker.adapters import adapter_for
+from pyfpm.worker.adapters import adapter_for, watched_modules
 from pyfpm.worker.descriptors import Descriptors, receive
 from pyfpm.worker.fork_safety import left_behind
 from pyfpm.worker.inline import Adapter
@@ -71,7 +72,8 @@ def main() -> None:
         return
     log = Log(orders.program.pool, descriptors.first("error_log", 2), orders.log)
     try:
-        adapter = adapter_for(orders.program, log)
+        modules = watched_modules(orders.program)
+        adapter = adapter_for(orders.program, log, modules)
     except LoadError as error:
         return _fail(control, str(error))
     except BaseException as error:
@@ -93,7 +95,7 @@ def main() -> None:
             if message.startswith(b"logs"):
                 descriptors.replace(names, own)
             else:
-                _fork(control, Descriptors(names, own), descriptors, adapter, orders, log)
+                _fork(control, Descriptors(names, own), descriptors, adapter, modules, orders, log)
     except ConnectionError:
         return  # the master ended while we were at it
 
@@ -118,7 +120,13 @@ def _has_ended(control: socket.socket) -> bool:
 
 
 def _fork(
-    control: socket.socket, own: Descriptors, shared: Descriptors, adapter: Adapter, orders: Orders, log: Log
+    control: socket.socket,
+    own: Descriptors,
+    shared: Descriptors,
+    adapter: Adapter,
+    modules: ImportedModules | None,
+    orders: Orders,
+    log: Log,
 ) -> None:
     try:
         pid = fork_orphan()
@@ -140,7 +148,7 @@ def _fork(
             if (fd := own.first(name)) >= 0:
                 os.dup2(fd, number)
                 os.close(fd)
-        work(own, shared, adapter, orders, log)
+        work(own, shared, adapter, modules, orders, log)
         status = 0
     except BaseException as error:
         log("ERROR", f"worker {os.getpid()} failed; please report this\n{describe(error)}")
