@@ -49,7 +49,11 @@ def test_output_leaves_as_it_is(site, source, body):
     [
         ("header('X-A: 1'); header('x-a: 2')", [DEFAULT, "x-a: 2"]),
         ("header('X-A: 1'); header('X-A: 2', False)", [DEFAULT, "X-A: 1", "X-A: 2"]),
-        ("header('Content-type: text/plain')", ["Content-type: text/plain"]),
+        ("header('Content-type: text/plain')", ["Content-type: text/plain;charset=UTF-8"]),
+        ("header('Content-type: text/css; a=b')", ["Content-type: text/css; a=b;charset=UTF-8"]),
+        ("header('Content-type: text/x; Charset=latin-1')", ["Content-type: text/x; Charset=latin-1"]),
+        ("header('Content-type: application/json')", ["Content-type: application/json"]),
+        (f"header('HTTP/1.1 404 {'long ' * 400}x')", [f"Status: 404 {'long ' * 400}x", DEFAULT]),
         ("header('X-A:1'); header_remove('x-a')", [DEFAULT]),
         ("header('X-A:1'); header('Content-Type: a/b'); header_remove()", [DEFAULT]),
         ("header_remove('Content-Type'); header('X: y')", ["X: y"]),

@@ -11,6 +11,7 @@ cdef class CurrentRequest:
     cdef readonly object request
     cdef readonly ScriptResponse response
     cdef readonly dict server
+    cdef public object session
     cdef readonly object settings
     cdef public object uploads
 

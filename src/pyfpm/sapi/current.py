@@ -47,6 +47,8 @@ class CurrentRequest:
         "request",
         "response",
         "server",
+        "session",
+        "settings",
         "settings",
         "uploads",
     )
@@ -56,10 +58,12 @@ class CurrentRequest:
         self.settings = settings
         self.output = output
         self.server: dict[str, Any] = request.params
-        self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD")
+        self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD", settings)
         self.namespace: dict[str, Any] = {}
         # By stage, in the order they came in; None: nothing is to be done.
         self.ends: dict[AtEnd, list[Callable[[], object]]] | None = None
+        # Of sapi.session, once the script calls a function for it.
+        self.session: Any = None
         self._made: dict[str, dict[str, Any]] = {}
         self._body: BinaryIO | None = request.stdin
         self._text: io.TextIOWrapper | None = None
@@ -158,6 +162,9 @@ class CurrentRequest:
         self.superglobal("_POST")
         return self._made["_FILES"]
 
+    def _session(self) -> dict[str, Any]:
+        return {}  # session_start() fills it
+
     def _env(self) -> dict[str, Any]:
         return dict(os.environ)
 
@@ -172,6 +179,7 @@ SUPERGLOBALS: dict[str, Callable[[CurrentRequest], dict[str, Any]]] = {
     "_COOKIE": CurrentRequest._cookie,
     "_REQUEST": CurrentRequest._request,
     "_FILES": CurrentRequest._files,
+    "_SESSION": CurrentRequest._session,
     "_ENV": CurrentRequest._env,
     "GLOBALS": CurrentRequest._globals,
 }
@@ -199,6 +207,8 @@ def _in_forked_child() -> None:
     request = _current.get()
     if request is not None:
         request.response.disown()
+        if request.session is not None:
+            request.session.disown()
         _current.set(None)
 
 

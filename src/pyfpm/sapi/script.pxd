@@ -7,8 +7,10 @@ cdef class ScriptAdapter:
     cdef object _log
     cdef object _settings
     cdef object _revalidation
+    cdef object _around
     cdef object _streams
     cdef _ProcessState _process
+    cdef bint _starts_sessions
 
     cdef _refuse(self, output)
     cdef _run(self, Script script, CurrentRequest current)

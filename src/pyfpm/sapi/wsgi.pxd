@@ -1,7 +1,7 @@
 cimport cython
 
 from pyfpm.sapi.headers cimport check_value, prefix_of
-from pyfpm.sapi.mount cimport mount_of, mount_of_authorizer, mount_of_program
+from pyfpm.sapi.mount cimport mount_of, mount_of_authorizer
 
 cdef dict _status_lines
 
@@ -21,15 +21,16 @@ cdef class Response:
     cdef write_whole(self, data)
     @cython.locals(length=cython.Py_ssize_t)
     cdef finish_head(self, length=*)
-    @cython.locals(block=str, prefix=str, length=cython.Py_ssize_t, without_length=bint)
+    @cython.locals(block=str, prefix=str, length=cython.Py_ssize_t, without_length=bint, unbuffered=bint)
     cdef bytes _block(self, status, headers)
+    cpdef bint takes_a_message(self)
     cdef send_file(self, wrapper)
 
 
 cdef class WSGIAdapter:
     cdef object _application
     cdef object _log
-    cdef bint _display_errors
+    cdef object _settings
     cdef dict _constant
     cdef str _program
 

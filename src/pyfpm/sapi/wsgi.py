@@ -17,11 +17,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER
+from pyfpm.protocol import AUTHORIZER, RESPONDER
 from pyfpm.sapi.failure import ExcInfo, Log, report
 from pyfpm.sapi.headers import check_value, prefix_of
 from pyfpm.sapi.interface import Output, Request
-from pyfpm.sapi.mount import mount_of, mount_of_authorizer, mount_of_program
+from pyfpm.sapi.mount import mount_of, mount_of_authorizer
 from pyfpm.sapi.settings import SapiSettings
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -153,6 +153,8 @@ class Response:
         self._length = None
         self._bodiless = self._is_head
         without_length = False
+        # nginx would collect events into pages; unless the application says something else.
+        unbuffered = False
         if block:
             code = status[:3]
             without_length = code == "204" or code[0] == "1"
@@ -177,8 +179,12 @@ class Response:
                 block = "Status: 200 OK\r\n" + block
             elif length == 8 and name.lower() == "status":
                 continue  # It would override the real one (RFC 3875, 6.3.3).
+            elif length == 14 and value.startswith("text/event-stream") and name.lower() == "content-type":
+                unbuffered = True
             if length:
                 block += f"{prefix}{value}\r\n"
+        if unbuffered and "x-accel-buffering: " not in block.lower():
+            block += "X-Accel-Buffering: no\r\n"
         # A CGI answer has one header at least (RFC 3875, 6.2).
         return _latin1(block or "Status: 200 OK\r\n")
 
@@ -213,6 +219,12 @@ class Response:
                 self._output.write(self._head + b"\r\n")
             else:
                 self._output.write(self._head + b"Content-Length: %d\r\n\r\n" % length)
+
+    def takes_a_message(self) -> bool:
+        """Whether a piece of HTML may be added to what has been sent."""
+        head = (self._head or b"").lower()
+        is_html = b"\r\ncontent-type: text/html" in b"\r\n" + head
+        return is_html and not self._bodiless and self._length is None and b"\r\ncontent-encoding: " not in head
 
     def send_file(self, wrapper: FileWrapper) -> bool:
         """Send the rest of the wrapped file without reading it, if it is a regular one."""
@@ -274,8 +286,8 @@ class WSGIAdapter:
     ) -> None:
         self._application = application
         self._log = log
-        self._display_errors = settings.display_errors
         self._program = program
+        self._settings = settings
         self._constant: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.multithread": False,
@@ -303,7 +315,7 @@ class WSGIAdapter:
             if isinstance(error, ConnectionAbortedError) and is_gone(output):
                 return 1  # The visitor left; nothing is wrong with the application.
             uri = environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "?"
-            report(output, self._log, error, uri, display=self._display_errors)
+            report(output, self._log, error, uri, self._settings, takes_a_message=response.takes_a_message())
             return 1
         return 0
 
@@ -357,8 +369,8 @@ class WSGIAdapter:
         if "SERVER_PROTOCOL" not in environ:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         environ.update(self._constant)
-        if request.role == RESPONDER and self._program is None:
-            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ)
+        if request.role == RESPONDER:
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
         else:
             self._add_role(environ, request)
         environ["wsgi.url_scheme"] = scheme
@@ -367,15 +379,13 @@ class WSGIAdapter:
         return environ
 
     def _add_role(self, environ: dict[str, Any], request: Request) -> None:
-        """What is not that of a responder in a pool."""
         if request.role == AUTHORIZER:
             environ["FCGI_ROLE"] = "AUTHORIZER"
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of_authorizer(environ)
-            return
-        if request.role == FILTER:
+        else:
             environ["FCGI_ROLE"] = "FILTER"
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
             environ["fastcgi.data"] = io.BytesIO() if request.data is None else request.data
-        environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of_program(environ, self._program or "")
 
 
 def is_gone(output: Output) -> bool:

@@ -52,8 +52,8 @@ class Reactor:
     Args:
       run: the executor: called with each complete request, returns the application status. What it raises comes out of
         ``drain``, after the request has been ended.
-      begin: an asynchronous executor, which is called in the place of ``run`` as soon as the params of a request are there, and
-        returns at once. ``drain`` then never waits, and a round of events is all that it does.
+      begin: an asynchronous executor, called in the place of ``run`` as soon as the params of a request are there; it
+        returns at once. ``drain`` then never waits, and looks once at what is ready.
       refuse: writes the answer to a request that is not run: (request, HTTP status, reason, output).
       settings: limits and times.
       log: ``log(level, message)``.
@@ -71,7 +71,7 @@ class Reactor:
 
     def __init__(
         self,
-        run: Callable[[Request, Output], int],
+        run: Callable[[Request, Output], int] | None,
         refuse: Callable[[Request, int, str, Output], None],
         settings: Settings,
         log: Callable[[str, str], None],

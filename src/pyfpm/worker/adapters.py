@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 from pyfpm.observe.log import Log
-from pyfpm.sapi.load import load
+from pyfpm.sapi.asgi import ASGIAdapter
+from pyfpm.sapi.load import LoadError, kind_of, load, loop_of
 from pyfpm.sapi.revalidation import ImportedModules, Revalidation
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
 from pyfpm.sapi.services import services
+from pyfpm.sapi.session.errors import SessionError
+from pyfpm.sapi.session.stores import store_of
+from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.wsgi import WSGIAdapter
 from pyfpm.worker.inline import Adapter
 from pyfpm.worker.settings import Program
@@ -26,21 +32,35 @@ def watched_modules(program: Program) -> ImportedModules | None:
     return modules
 
 
-def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> Adapter:
+def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> Adapter | ASGIAdapter:
     """Imports the application, if there is one.
 
     Args:
       modules: see ``watched_modules``.
     Raises:
-      LoadError: it cannot be found.
+      LoadError: it cannot be found, or what the configuration wants of it is not installed.
       BaseException: whatever it raises itself.
     """
     if program.app is None:
+        _prepare_sessions(program.sapi)
         revalidation = None
         if modules is not None:
             interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
             revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
         return ScriptAdapter(ScriptFiles(program.docroots, program.extensions), log, program.sapi, revalidation)
-    multiprocess = program.pm_max_children > 1
+    before = set(sys.modules)
     application = load(program.app) if modules is None else load(program.app, modules.note)
-    return WSGIAdapter(application, log, program.sapi, multiprocess=multiprocess)
+    kind = program.app_kind or kind_of(application, program.app)
+    if kind == "asgi":
+        loop = program.app_loop or loop_of(sys.modules.keys() - before)
+        return ASGIAdapter(application, log, program.sapi, loop=loop)
+    return WSGIAdapter(application, log, program.sapi, multiprocess=program.pm_max_children > 1)
+
+
+def _prepare_sessions(settings: SapiSettings) -> None:
+    """What is wrong with their configuration is told at the start; and a client of Redis is imported once for all
+    workers. Nothing is connected."""
+    try:
+        store_of(settings.session_save_handler, settings.session_save_path)
+    except SessionError as error:
+        raise LoadError(str(error)) from None
