@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         setcookie,
         setrawcookie,
     )
-    from pyfpm.sapi.input import BodyError, input_stream, is_uploaded_file, json_body, move_uploaded_file
+    from pyfpm.sapi.input import BodyError, data_stream, input_stream, is_uploaded_file, json_body, move_uploaded_file
     from pyfpm.sapi.session.errors import SessionError
     from pyfpm.sapi.session.functions import (
         PHP_SESSION_ACTIVE,
@@ -120,6 +120,7 @@ __all__ = [
     "PHP_SESSION_DISABLED",
     "PHP_SESSION_NONE",
     "SessionError",
+    "data_stream",
     "echo",
     "error_log",
     "exit",

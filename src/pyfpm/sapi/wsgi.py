@@ -17,10 +17,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-from pyfpm.protocol import AUTHORIZER, RESPONDER
+from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER
 from pyfpm.sapi.failure import ExcInfo, Log, report
 from pyfpm.sapi.headers import check_value, prefix_of
-from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.interface import ROLES, Output, Request
 from pyfpm.sapi.mount import mount_of, mount_of_authorizer
 from pyfpm.sapi.settings import SapiSettings
 
@@ -296,7 +296,7 @@ class WSGIAdapter:
             "wsgi.file_wrapper": FileWrapper,
             # The body ends where it ends, whatever CONTENT_LENGTH says.
             "wsgi.input_terminated": True,
-            "FCGI_ROLE": "RESPONDER",
+            "FCGI_ROLE": ROLES[RESPONDER],
         }
 
     def __call__(self, request: Request, output: Output) -> int:
@@ -380,10 +380,10 @@ class WSGIAdapter:
 
     def _add_role(self, environ: dict[str, Any], request: Request) -> None:
         if request.role == AUTHORIZER:
-            environ["FCGI_ROLE"] = "AUTHORIZER"
+            environ["FCGI_ROLE"] = ROLES[AUTHORIZER]
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of_authorizer(environ)
         else:
-            environ["FCGI_ROLE"] = "FILTER"
+            environ["FCGI_ROLE"] = ROLES[FILTER]
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
             environ["fastcgi.data"] = io.BytesIO() if request.data is None else request.data
 
