@@ -10,14 +10,18 @@ cdef class Script:
     cdef readonly object identity
     cdef readonly str path
     cdef readonly bint settled
+    cdef readonly bint is_cgi
     cdef public bint is_decoded
     cdef readonly tuple superglobals
+    cdef readonly bint unbuffered
+    cdef readonly dict functions
 
 
 cdef class ScriptFiles:
     cdef tuple _given
     cdef tuple _roots
     cdef tuple _extensions
+    cdef tuple _cgi
     cdef dict _cache
     cdef bint _fix_pathinfo
     cdef bint _discard_path

@@ -12,11 +12,14 @@ import re
 import stat
 import time
 from types import CodeType
+from typing import Any
 from urllib.parse import unquote
 
 from pyfpm.sapi import paths
 from pyfpm.sapi._identity import FileIdentity
+from pyfpm.sapi.cgi.kind import LONGEST_LINE, kind_of
 from pyfpm.sapi.current import SUPERGLOBALS
+from pyfpm.sapi.names import FUNCTIONS
 
 # Compiled files that a worker keeps. Precedent: opcache.max_accelerated_files = 10000.
 CACHE_SIZE = 10_000
@@ -34,12 +37,36 @@ DECODED = "decoded:"
 # A line break in a path could be meant for our log; none of these is in the name of a script.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# A script that uses one of these may reach any superglobal by its name as text, so it gets them all.
+# A script that uses one of these may reach anything by its name as text, so it gets all there is.
 _BY_NAME = frozenset({"globals", "locals", "vars", "dir", "eval", "exec", "GLOBALS", "__dict__", "__main__"})
 
 
+def extensions_of(kind: str | None, given: tuple[str, ...] | None) -> tuple[str, ...]:
+    """What a script's name may end in, by ``app.kind`` and ``security.limit_extensions``; none for any name.
+
+    A CGI program may have any name by tradition, and no other file its executable bit. So does one that is called
+    ``.cgi`` among scripts.
+    """
+    if given is not None:
+        return given
+    return () if kind == "cgi" else (".py", ".cgi")
+
+
+def cgi_extensions(kind: str | None) -> tuple[str, ...]:
+    """What makes a file a CGI program, as ScriptFiles is told."""
+    return ("",) if kind == "cgi" else (".cgi",)
+
+
 class NotRunnable(Exception):
-    """There is no script to run. The message is for the operator; the visitor gets 404 and no reason."""
+    """There is no script to run. The message is for the operator; the visitor gets ``status`` and no reason."""
+
+    status = 404
+
+
+class NotExecutable(NotRunnable):
+    """It is a CGI program, but without its executable bit it must not run."""
+
+    status = 403  # as all web servers answer, and the first thing that people look for
 
 
 class IsDirectory(NotRunnable):
@@ -47,24 +74,44 @@ class IsDirectory(NotRunnable):
 
 
 class Script:
-    """A file that was checked and compiled."""
+    """A file that was checked and compiled; or a CGI program, which has no ``code`` if it runs as a process."""
 
-    __slots__ = ("asked", "code", "directory", "identity", "is_decoded", "path", "settled", "superglobals")
+    __slots__ = (
+        "asked",
+        "code",
+        "directory",
+        "functions",
+        "identity",
+        "is_cgi",
+        "is_decoded",
+        "path",
+        "settled",
+        "superglobals",
+        "unbuffered",
+    )
 
-    def __init__(self, asked: bytes, path: str, code: CodeType, identity: FileIdentity) -> None:
+    def __init__(self, asked: bytes, path: str, code: CodeType | None, identity: FileIdentity) -> None:
         self.asked = asked
         self.path = path
         self.directory = os.path.dirname(path)
-        self.code = code
+        # None: it runs as a process. Any, since who executes it knows that it does not.
+        self.code: Any = code
         self.identity = identity
         # False: it was changed so short a time ago that another change may bear the same time.
         self.settled = True
         # Its name was percent-encoded.
         self.is_decoded = False
-        # PHP's auto_globals_jit: only what the script names is made.
-        names = _names_in(code)
+        self.is_cgi = False
+        # A CGI program's: python -u.
+        self.unbuffered = False
+        # PHP's auto_globals_jit: only what the script names is made. So it is with functions: to put all of them into
+        # a namespace takes 2 us, and there are more of them each year.
+        names = _names_in(code) if code is not None else set()
         used = SUPERGLOBALS if names & _BY_NAME else [name for name in SUPERGLOBALS if name in names]
         self.superglobals = tuple(used)
+        self.functions = dict(FUNCTIONS)
+        if not names & _BY_NAME:
+            self.functions = {name: FUNCTIONS[name] for name in FUNCTIONS if name in names}
 
 
 class ScriptFiles:
@@ -72,7 +119,8 @@ class ScriptFiles:
 
     Args:
       roots: directories that a script must be in, wherever links lead; none for anywhere.
-      extensions: what a script's name must end in, in this case.
+      extensions: what a script's name must end in, in this case; none for any name.
+      cgi: what the name of one that is a CGI program ends in; ``""`` for all.
       fix_pathinfo: a path may go on behind the script.
       discard_path: without ``fix_pathinfo``, SCRIPT_FILENAME counts though there is a PATH_TRANSLATED.
     """
@@ -81,13 +129,16 @@ class ScriptFiles:
         self,
         roots: tuple[str, ...],
         extensions: tuple[str, ...] = (".py",),
+        cgi: tuple[str, ...] = (),
+        *,
         fix_pathinfo: bool = True,
         discard_path: bool = False,
     ) -> None:
         # As they were named, and where they are.
         self._given = tuple([root.rstrip("/") + "/" for root in roots])
         self._roots = _final(roots)
-        self._extensions = extensions
+        self._extensions = extensions or ("",)
+        self._cgi = cgi
         self._fix_pathinfo = fix_pathinfo
         self._discard_path = discard_path
         self._cache: dict[str, Script] = {}
@@ -203,21 +254,23 @@ class ScriptFiles:
                 roots = (*self._given, *self._roots)
                 how = "a symbolic link leads" if os.path.normpath(name).startswith(roots) else "it is"
                 raise NotRunnable(f"{shown}: {how} outside of the document root {' '.join(self._roots)}")
+            is_cgi = final.endswith(self._cgi)
+            if is_cgi and not found.st_mode & 0o111:
+                raise NotExecutable(f"{shown}: a CGI program must be executable; chmod +x")
             try:
+                kind = kind_of(os.pread(fd, LONGEST_LINE, 0), final) if is_cgi else None
                 with open(fd, "rb", closefd=False) as file:
-                    source = file.read()
+                    source = file.read() if kind is None or kind.inside else None
             except OSError as error:
                 raise NotRunnable(f"{shown}: {_why(raw, error)}") from None
         finally:
             os.close(fd)
-        try:
-            code = compile(source, final, "exec", dont_inherit=True)
-        except ValueError as error:  # NUL bytes, until Python 3.12 has that as a SyntaxError
-            raise SyntaxError(str(error), (final, 1, 0, "")) from None
-        except (RecursionError, MemoryError) as error:
-            raise SyntaxError(f"it is nested too deeply ({type(error).__name__})", (final, 1, 0, "")) from None
+        code = _compiled(source, final) if source is not None else None
         script = Script(raw, final, code, identity)
         script.settled = abs(time.time_ns() - found.st_ctime_ns) > UNSETTLED_NS
+        if kind is not None:
+            script.is_cgi = True
+            script.unbuffered = kind.unbuffered
         return script
 
     def _is_inside(self, final: str) -> bool:
@@ -230,6 +283,15 @@ class ScriptFiles:
         self._roots = roots
         self._cache.clear()
         return final.startswith(roots)
+
+
+def _compiled(source: bytes, final: str) -> CodeType:
+    try:
+        return compile(source, final, "exec", dont_inherit=True)
+    except ValueError as error:  # NUL bytes, until Python 3.12 has that as a SyntaxError
+        raise SyntaxError(str(error), (final, 1, 0, "")) from None
+    except (RecursionError, MemoryError) as error:
+        raise SyntaxError(f"it is nested too deeply ({type(error).__name__})", (final, 1, 0, "")) from None
 
 
 def _real_path(fd: int, path: bytes, found: os.stat_result) -> str | None:
