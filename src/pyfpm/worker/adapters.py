@@ -66,7 +66,13 @@ def _script_adapter(program: Program, log: Log, modules: ImportedModules | None)
     """For files of the document root: in a CGI pool all of them are CGI programs, else those whose names say so."""
     _prepare_sessions(program.sapi)
     kind = program.app_kind
-    files = ScriptFiles(program.docroots, extensions_of(kind, program.extensions), cgi_extensions(kind))
+    files = ScriptFiles(
+        program.docroots,
+        extensions_of(kind, program.extensions),
+        cgi_extensions(kind),
+        fix_pathinfo=program.sapi.cgi_fix_pathinfo,
+        discard_path=program.sapi.cgi_discard_path,
+    )
     revalidation = None
     if modules is not None:
         interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S

@@ -15,6 +15,7 @@ threads that are not joined are not waited for.
 from __future__ import annotations
 
 import atexit
+import functools
 import io
 import os
 import signal
@@ -118,6 +119,7 @@ class Inside:
             namespace.update(kept)
         else:
             namespace.clear()
+        run.finish()  # Destructors may print.
         if run.forked or run.is_over:
             return status
         try:
@@ -134,7 +136,7 @@ class Inside:
         if isinstance(error, ModuleNotFoundError) and error.name in GONE:
             error.add_note(f"Python has no module {error.name} since 3.13; the package legacy-cgi brings it back")
         uri = params.get("REQUEST_URI") or params.get("SCRIPT_NAME") or "?"
-        report(output, self._log, error, uri, display=self._settings.display_errors)
+        report(output, self._log, error, uri, self._settings)
         return 255
 
     def _set_variables(self, params: dict[str, str], body_size: int | None) -> None:
@@ -219,21 +221,20 @@ class _Run:
         self.forked = False
         self.namespace: dict[str, Any] = {}
         self.at_exit: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
-        # Threads that an earlier program has left: what they print is not for this one.
-        self._strangers: frozenset[int | None] = frozenset()
-        if threading.active_count() > 1:
-            others = [thread.ident for thread in threading.enumerate()]
-            self._strangers = frozenset(others) - {threading.get_ident()}
 
     # -- its streams --------------------------------------------------------------------------------------------------
 
     def install_streams(self) -> None:
         stdin = io.BufferedReader(io.FileIO(0, "rb", closefd=False), BODY_BUFFER)
         self._before = sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__
-        streams: Any = (
+        text: Any = io.TextIOWrapper
+        if threading.active_count() > 1:
+            text = functools.partial(_NotForStrangers, self._before[2])
+        out, err = _Bytes(1, self.write, self.flush), _Bytes(2, self.error, _nothing)
+        streams = (
             io.TextIOWrapper(stdin, "utf-8", "surrogateescape"),
-            _text(_Bytes(1, self.write, self.flush), "surrogateescape", self._unbuffered),
-            _text(_Bytes(2, self.error, _nothing), "backslashreplace", True),
+            text(out, "utf-8", "surrogateescape", "\n", write_through=self._unbuffered),
+            text(err, "utf-8", "backslashreplace", "\n", write_through=True),
         )
         self._stdout = streams[1]
         _set_streams((*streams, *streams))
@@ -244,9 +245,6 @@ class _Run:
             _set_streams(self._before)
 
     def write(self, data: bytes) -> None:
-        if self._strangers and threading.get_ident() in self._strangers:
-            self._before[2].write(data.decode("utf-8", "replace"))
-            return
         if self.forked:
             return _write_all(1, data)
         if self._bad is not None or self.is_over:
@@ -273,7 +271,7 @@ class _Run:
             raise Aborted from None
 
     def error(self, data: bytes) -> None:
-        if self.forked or (self._strangers and threading.get_ident() in self._strangers):
+        if self.forked:
             return _write_all(2, data)
         if self.is_over:
             return
@@ -285,7 +283,8 @@ class _Run:
     def finish(self) -> None:
         """What the streams still hold comes out; nothing is sent for that alone."""
         self._ending = True
-        for stream in (sys.stdout, self._stdout):
+        # What it has put in the place of ours came later.
+        for stream in (self._stdout, sys.stdout):
             try:
                 stream.flush()
             except BaseException:
@@ -303,6 +302,20 @@ class _Run:
             raise self._bad
         self._descriptors.take_over(self._answer)
         self._answer.end()
+
+
+class _NotForStrangers(io.TextIOWrapper):
+    """A stream for which there are threads that an earlier program has left. What they print goes elsewhere."""
+
+    def __init__(self, elsewhere: TextIO, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._elsewhere = elsewhere
+        self._strangers = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+
+    def write(self, text: str, /) -> int:
+        if threading.get_ident() in self._strangers:
+            return self._elsewhere.write(text)
+        return super().write(text)
 
 
 class _Bytes(io.RawIOBase):
@@ -326,10 +339,6 @@ class _Bytes(io.RawIOBase):
 
     def flush(self) -> None:
         self._flush()
-
-
-def _text(below: Any, errors: str, at_once: bool) -> TextIO:
-    return io.TextIOWrapper(below, "utf-8", errors, "\n", write_through=at_once)
 
 
 def _set_streams(streams: tuple[Any, ...]) -> None:

@@ -25,8 +25,9 @@ from pyfpm.sapi.cgi._spawn import spawn
 from pyfpm.sapi.cgi.answer import BadAnswer, CGIAnswer
 from pyfpm.sapi.cgi.descriptors import as_file, size_of
 from pyfpm.sapi.cgi.kind import LONGEST_LINE
-from pyfpm.sapi.failure import Log, printable
+from pyfpm.sapi.failure import Log
 from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.printable import printable
 from pyfpm.sapi.script import _ProcessState
 from pyfpm.sapi.script_file import Script
 from pyfpm.sapi.settings import SapiSettings
@@ -188,7 +189,9 @@ class _Child:
 
     def last_words(self) -> str:
         said = printable(self._said.decode("utf-8", "replace")).strip()
-        ended = f"; it ended with status {self._status}" if self._status else ""
+        status, ended = self._status or 0, ""
+        if status:
+            ended = f"; it was ended by {_name_of(-status)}" if status < 0 else f"; it ended with status {status}"
         return ended + (f"; it said: {said}" if said else "")
 
     @contextmanager
