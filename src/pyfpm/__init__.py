@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
     from pyfpm.sapi.input import (
         BodyError,
+        data_stream,
         input_stream,
         is_uploaded_file,
         json_body,
@@ -127,6 +128,7 @@ __all__ = [
     "PHP_SESSION_DISABLED",
     "PHP_SESSION_NONE",
     "SessionError",
+    "data_stream",
     "echo",
     "error_log",
     "exit",

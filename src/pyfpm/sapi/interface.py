@@ -8,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, Protocol
 
+from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER
+
+# Source (PHP): $_SERVER['FCGI_ROLE'].
+ROLES = {RESPONDER: "RESPONDER", AUTHORIZER: "AUTHORIZER", FILTER: "FILTER"}
+
 
 class Request(Protocol):
     """One complete request.

@@ -9,6 +9,7 @@ cdef class ScriptAdapter:
     cdef object _cgi
     cdef object _revalidation
     cdef object _around
+    cdef object _authorizer
     cdef object _streams
     cdef _ProcessState _process
     cdef bint _starts_sessions

@@ -23,8 +23,10 @@ from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import Any
 
+from pyfpm.protocol import AUTHORIZER
 from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.around import Around
+from pyfpm.sapi.authorizer import AuthorizerFile
 from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.input import BodyError
@@ -72,6 +74,7 @@ class ScriptAdapter:
         has_around = settings.auto_prepend_file or settings.auto_append_file
         self._around = Around(settings) if has_around else None
         self._cgi = cgi
+        self._authorizer = AuthorizerFile(settings.authorizer_file)
         self._streams = ScriptStreams()
         self._process = _ProcessState()
         self._starts_sessions = settings.session_auto_start
@@ -87,7 +90,7 @@ class ScriptAdapter:
         current = CurrentRequest(request, output, self._settings)
         enter(current)
         try:
-            script = self._files.find(server)
+            script = self._files.find(server) if request.role != AUTHORIZER else self._authorizer.find()
         except NotRunnable as reason:
             self._log("WARNING", f"script not found: {reason}")
             return self._refuse(output, reason.status)

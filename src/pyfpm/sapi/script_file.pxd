@@ -8,8 +8,8 @@ cdef class Script:
     cdef readonly bint is_cgi
     cdef public bint is_decoded
     cdef readonly tuple superglobals
-    cdef readonly dict functions
     cdef readonly bint unbuffered
+    cdef readonly dict functions
 
 
 cdef class ScriptFiles:
