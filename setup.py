@@ -88,6 +88,7 @@ setup(
         ),
         *cythonize(
             [
+                compiled("pyfpm.sapi.asgi"),
                 compiled("pyfpm.sapi.current"),
                 compiled("pyfpm.sapi.functions"),
                 compiled("pyfpm.sapi.headers"),

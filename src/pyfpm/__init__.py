@@ -14,19 +14,63 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyfpm.sapi.buffering import (
+        ob_clean,
+        ob_end_clean,
+        ob_end_flush,
+        ob_flush,
+        ob_get_clean,
+        ob_get_contents,
+        ob_get_flush,
+        ob_get_length,
+        ob_get_level,
+        ob_implicit_flush,
+        ob_list_handlers,
+        ob_start,
+    )
+    from pyfpm.sapi.error_log import error_log
+    from pyfpm.sapi.files import send_file
     from pyfpm.sapi.functions import (
+        apache_request_headers,
         echo,
         exit,
         flush,
+        fpm_get_status,
+        getallheaders,
         header,
+        header_register_callback,
         header_remove,
         headers_list,
         headers_sent,
         http_response_code,
         sapi_name,
         setcookie,
+        setrawcookie,
     )
     from pyfpm.sapi.input import BodyError, input_stream, is_uploaded_file, json_body, move_uploaded_file
+    from pyfpm.sapi.session.errors import SessionError
+    from pyfpm.sapi.session.functions import (
+        PHP_SESSION_ACTIVE,
+        PHP_SESSION_DISABLED,
+        PHP_SESSION_NONE,
+        session_abort,
+        session_cache_expire,
+        session_cache_limiter,
+        session_commit,
+        session_create_id,
+        session_destroy,
+        session_gc,
+        session_get_cookie_params,
+        session_id,
+        session_name,
+        session_regenerate_id,
+        session_reset,
+        session_set_cookie_params,
+        session_start,
+        session_status,
+        session_unset,
+        session_write_close,
+    )
     from pyfpm.sapi.timeout import ExecutionTimeout
     from pyfpm.sapi.uploads import (
         UPLOAD_ERR_CANT_WRITE,
@@ -47,6 +91,7 @@ if TYPE_CHECKING:
     _POST: dict[str, str]
     _REQUEST: dict[str, str]
     _SERVER: dict[str, Any]
+    _SESSION: dict[str, Any]
 
 __version__ = "0.1.0"
 
@@ -69,10 +114,20 @@ __all__ = [
     "_SERVER",
     "BodyError",
     "ExecutionTimeout",
+    "apache_request_headers",
+    "_SESSION",
+    "PHP_SESSION_ACTIVE",
+    "PHP_SESSION_DISABLED",
+    "PHP_SESSION_NONE",
+    "SessionError",
     "echo",
+    "error_log",
     "exit",
     "flush",
+    "fpm_get_status",
+    "getallheaders",
     "header",
+    "header_register_callback",
     "header_remove",
     "headers_list",
     "headers_sent",
@@ -81,8 +136,39 @@ __all__ = [
     "is_uploaded_file",
     "json_body",
     "move_uploaded_file",
+    "ob_clean",
+    "ob_end_clean",
+    "ob_end_flush",
+    "ob_flush",
+    "ob_get_clean",
+    "ob_get_contents",
+    "ob_get_flush",
+    "ob_get_length",
+    "ob_get_level",
+    "ob_implicit_flush",
+    "ob_list_handlers",
+    "ob_start",
     "sapi_name",
+    "send_file",
+    "session_abort",
+    "session_cache_expire",
+    "session_cache_limiter",
+    "session_commit",
+    "session_create_id",
+    "session_destroy",
+    "session_gc",
+    "session_get_cookie_params",
+    "session_id",
+    "session_name",
+    "session_regenerate_id",
+    "session_reset",
+    "session_set_cookie_params",
+    "session_start",
+    "session_status",
+    "session_unset",
+    "session_write_close",
     "setcookie",
+    "setrawcookie",
 ]
 
 
@@ -98,6 +184,10 @@ def __getattr__(name: str) -> Any:
         from pyfpm.sapi.timeout import ExecutionTimeout
 
         return ExecutionTimeout
+    if name == "SessionError":
+        from pyfpm.sapi.session.errors import SessionError
+
+        return SessionError
     from pyfpm.sapi.current import SUPERGLOBALS, current
     from pyfpm.sapi.following import Following
     from pyfpm.sapi.names import FUNCTIONS

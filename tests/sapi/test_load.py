@@ -127,8 +127,6 @@ def test_a_module_is_imported_once():
         ("mod:number()", "'mod:number()': 'number' is not callable"),
         ("package:", "'package:' has neither 'application' nor 'app'; name it as module:callable"),
         ("package", "'package' has neither"),
-        ("mod:asgi", "'mod:asgi' is an ASGI application; pyfpm runs WSGI"),
-        ("mod:Asgi()", "'mod:Asgi()' is an ASGI application"),
         (":application", "':application' names no module"),
         ("", "'' names no module"),
         (".mod:application", "names no module"),
@@ -144,9 +142,6 @@ def test_what_cannot_be_found_is_explained(spec, reason):
 number = 42
 def create(): return application
 def create_nothing(): pass
-async def asgi(scope, receive, send): pass
-class Asgi:
-    async def __call__(self, scope, receive, send): pass
 """,
     )
     write("package/__init__.py", "")

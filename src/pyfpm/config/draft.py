@@ -115,7 +115,7 @@ def build_pool(
         for name, text in draft.arrays.get(kind, {}).items()
     )
     own_fields = {draft.directives[name].field: True for name in draft.texts} | draft.fixed
-    changed, notes = effects(pool, php_values, own_fields)
+    changed, notes = effects(pool, php_values, own_fields, prefix)
     found |= {name: value for name, value in changed.items() if name not in draft.fixed}
 
     written = tuple(draft.arrays.get("env", {}).items())

@@ -60,16 +60,24 @@ class ScriptConfig:
     # Precedent: output_buffering = 4096 in php.ini-production.
     output_buffering: int = directive(
         "output_buffering",
-        values.size,
+        values.buffering,
         4096,
-        "Output of a script that is held back before the headers leave.",
+        "Output of a script that is held back before the headers leave; On for all of it.",
         differs="PHP's, 0 there.",
     )
-    default_mimetype: str = directive(
-        "default_mimetype", values.text, "text/html", "Content-Type of a script that sets none.", differs="PHP's."
+    default_mimetype: str | None = directive(
+        "default_mimetype",
+        values.header_text,
+        "text/html",
+        "Content-Type of a script that sets none; empty for no such header.",
+        differs="PHP's.",
     )
-    default_charset: str = directive(
-        "default_charset", values.text, "UTF-8", "Its charset, where it begins with text/.", differs="PHP's."
+    default_charset: str | None = directive(
+        "default_charset",
+        values.header_text,
+        "UTF-8",
+        "Charset of a Content-Type that begins with text/ and names none; empty for none.",
+        differs="PHP's.",
     )
     request_order: str = directive(
         "request_order",

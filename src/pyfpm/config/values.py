@@ -42,6 +42,13 @@ def optional_text(value: str) -> str | None:
     return text(value) if value else None
 
 
+def header_text(value: str) -> str | None:
+    """Text for a header; nothing is none."""
+    if re.search(r"[\x00-\x1f\x7f]", value):
+        raise ValueError("text without control characters")
+    return value or None
+
+
 def path(value: str) -> str:
     """Absolute: we are elsewhere by the time it is used."""
     return os.path.abspath(text(value))
@@ -97,6 +104,18 @@ def size(value: str) -> int:
 def size_or_none(value: str) -> int:
     """Bytes; -1, which is PHP's word for it, and 0 are no limit."""
     return 0 if value == "-1" else size(value)
+
+
+def buffering(value: str) -> int:
+    """Bytes, as ``size``; or On, which is 1 and no limit, or Off, which is 0 and none of it."""
+    if value.lower() in _TRUE:
+        return 1
+    if value.lower() in _FALSE:
+        return 0
+    try:
+        return size(value)
+    except ValueError:
+        raise ValueError("a size like 512 or 4K, On or Off") from None
 
 
 def positive_size(value: str) -> int:
@@ -293,6 +312,7 @@ _NOT_A_NUMBER = "is not a valid number (greater or equal than zero)"
 KINDS: dict[Callable[[str], Any], Kind] = {
     text: Kind("text"),
     optional_text: Kind("text"),
+    header_text: Kind("text"),
     path: Kind("path", is_path=True),
     optional_path: Kind("path", is_path=True),
     paths: Kind("paths", in_words, is_path=True),
@@ -303,6 +323,7 @@ KINDS: dict[Callable[[str], Any], Kind] = {
     positive: Kind("number", php=_NOT_A_NUMBER),
     size: Kind("size (K, M, G)", in_units, "invalid size value"),
     size_or_none: Kind("size (K, M, G) or -1", lambda value: in_units(value) if value else "-1", "invalid size value"),
+    buffering: Kind("size (K, M, G), On or Off", in_units, "invalid size value"),
     positive_size: Kind("size (K, M, G)", in_units, "invalid size value"),
     seconds: Kind("time (s, m, h, d)", in_seconds, "invalid time value"),
     optional_seconds: Kind("time (s, m, h, d)", in_seconds, "invalid time value"),

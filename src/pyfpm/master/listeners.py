@@ -87,13 +87,13 @@ def listen(address: str, config: PoolConfig, log: Log) -> Listener:
         # A port alone means loopback, since who can connect can run code; and everywhere, as in php-fpm, where it is
         # said who may.
         if not config.listen_allowed_clients:
-            return Listener(address, _listen_tcp("127.0.0.1", port, address, _backlog(config)))
+            return Listener(address, listen_tcp("127.0.0.1", port, address, _backlog(config)))
         try:
-            return Listener(address, _listen_tcp("::", port, address, _backlog(config)))
+            return Listener(address, listen_tcp("::", port, address, _backlog(config)))
         except ListenError:
             log("NOTICE", "Failed implicitly binding to ::, retrying with 0.0.0.0")
             host = "0.0.0.0"
-    return Listener(address, _listen_tcp(host, port, address, _backlog(config)))
+    return Listener(address, listen_tcp(host, port, address, _backlog(config)))
 
 
 def adopt(address: str, offered: list[socket.socket]) -> Listener | None:
@@ -132,7 +132,7 @@ def is_public(listener: socket.socket) -> bool:
     return listener.family != socket.AF_UNIX and not (name[0].startswith("127.") or name[0] == "::1")
 
 
-def _listen_tcp(host: str, port: int, address: str, backlog: int) -> socket.socket:
+def listen_tcp(host: str, port: int, address: str, backlog: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -187,7 +187,7 @@ def _listen_unix(address: str, config: PoolConfig, log: Log) -> socket.socket:
     if (said := too_long(path)) is not None:
         path = os.fsdecode(os.fsencode(path)[:LONGEST_PATH])
         log("WARNING", f"[pool {config.pool}] {said}, trying cut socket path instead '{path}'")
-    _make_way(path)
+    make_way(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Nobody connects before owner and mode are right.
     umask = os.umask(0o777)
@@ -246,7 +246,7 @@ def _ids(owner: str | None, group: str | None) -> tuple[int, int]:
     return uid, -1
 
 
-def _make_way(path: str) -> None:
+def make_way(path: str) -> None:
     """Remove a socket that nobody listens on any more; refuse to take one from a living server."""
     try:
         info = os.lstat(path)

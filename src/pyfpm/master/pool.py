@@ -605,7 +605,8 @@ class Pool:
             await self._wait_until_ready(worker)
             if not worker.is_ready:
                 await worker.ended.wait()
-                raise ReloadError(f"a worker of the new generation, child {worker.pid}, ended before it was ready")
+                why = f": {worker.failure}" if worker.failure else ""
+                raise ReloadError(f"a worker of the new generation, child {worker.pid}, ended before it was ready{why}")
         except BaseException as error:
             # Also when we are cancelled, because another pool's new generation does not work.
             generation.close()

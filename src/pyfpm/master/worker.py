@@ -105,6 +105,8 @@ class Worker:
         self.ready = trio.Event()
         self.is_ready = False
         self.has_served = False
+        # Why it does not want to serve, in its own words.
+        self.failure = ""
         self.ended = trio.Event()
         # It takes no new requests, by our order or its own.
         self.retiring = False
@@ -159,6 +161,8 @@ class Worker:
             if kind == b"r":
                 self.is_ready = True
                 self.ready.set()
+            if kind == b"f":
+                self.failure = rest.decode("utf-8", "replace")
             if kind == DUMPED:
                 self.dump = rest.partition(b"\n")[2].decode("utf-8", "replace")
                 for each in self._dumps:

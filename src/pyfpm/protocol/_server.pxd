@@ -33,6 +33,7 @@ cdef class Limits:
     cdef readonly size_t max_held
     cdef readonly size_t max_ignored
     cdef readonly dict values
+    cdef uint8_t _roles         # a bit for each that is served
 
 
 cdef class Request:

@@ -1,5 +1,6 @@
 """The server's side of a FastCGI connection: see the top of _server.pyx for how its parts meet."""
 
+from collections.abc import Iterable
 from typing import Any, Final, Self, final
 
 from pyfpm.protocol._events import (
@@ -54,8 +55,9 @@ class Limits:
         refused request, late STDIN. Counted anew whenever a request ends.
       max_connections: told to the web server as FCGI_MAX_CONNS and, times max_requests, as FCGI_MAX_REQS. Nothing here
         enforces it.
+      roles: those that are served; a request of another one is answered with FCGI_UNKNOWN_ROLE.
     Raises:
-      ValueError: max_requests is 0.
+      ValueError: max_requests is 0, or one of the roles does not exist.
 
     Source: FastCGI 1.0, 4.1 "FCGI_GET_VALUES".
     """
@@ -69,6 +71,7 @@ class Limits:
         max_held: int = ...,
         max_ignored: int = ...,
         max_connections: int = ...,
+        roles: Iterable[int] = ...,
     ) -> None: ...
     @property
     def max_requests(self) -> int: ...

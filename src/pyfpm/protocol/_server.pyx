@@ -108,9 +108,14 @@ cdef class Limits:
         size_t max_held=DEFAULT_MAX_HELD,
         size_t max_ignored=DEFAULT_MAX_IGNORED,
         size_t max_connections=1024,
+        roles=(FCGI_RESPONDER, FCGI_AUTHORIZER, FCGI_FILTER),
     ):
         if max_requests < 1:
             raise ValueError("max_requests must be at least 1")
+        for role in roles:
+            if role not in (FCGI_RESPONDER, FCGI_AUTHORIZER, FCGI_FILTER):
+                raise ValueError(f"{role!r} is not a role; there are RESPONDER 1, AUTHORIZER 2 and FILTER 3")
+            self._roles |= 1 << <int>role
         self.max_requests = max_requests
         self.max_params_size = max_params_size
         self.max_params = max_params
@@ -251,7 +256,7 @@ cdef class ServerConnection:
         request.role = body.role
         request.keep_conn = body.flags & FCGI_KEEP_CONN
         self.request = request
-        if body.role < FCGI_RESPONDER or body.role > FCGI_FILTER:
+        if body.role > FCGI_FILTER or not self._limits._roles >> body.role & 1:
             fcgi_header_encode(record, FCGI_END_REQUEST, id, FCGI_BODY_LEN, 0)
             fcgi_end_request_encode(record + FCGI_HEADER_LEN, 0, FCGI_UNKNOWN_ROLE)
             self.reply = record[:16]

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import html
-import re
 import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from pyfpm.sapi import pages
+from pyfpm.sapi import pages, traceback_page
+from pyfpm.sapi.error_log import write_message
 from pyfpm.sapi.interface import Output
+from pyfpm.sapi.printable import printable
+from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.timeout import is_timeout
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 Log = Callable[[str, str], None]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
 
 def describe(error: BaseException) -> str:
     """The traceback as text, with the user's own frames only. Never raises."""
+    return _describe(error)[0]
+
+
+def _describe(error: BaseException) -> tuple[str, traceback.TracebackException | None]:
     try:
         told = traceback.TracebackException.from_exception(error)
         _leave_out_ours(told, error)
-        text = "".join(told.format())
+        return printable("".join(told.format())), told
     except Exception as other:  # Attributes of an exception can be anything; that must not hide that there was one.
-        text = f"{type(error).__qualname__} (it cannot be shown: {type(other).__qualname__})\n"
-    return printable(text)
+        return f"{type(error).__qualname__} (it cannot be shown: {type(other).__qualname__})\n", None
 
 
 def _leave_out_ours(told: traceback.TracebackException, error: BaseException) -> None:
@@ -53,38 +55,57 @@ def _is_ours(names: dict[str, Any]) -> bool:
     return package.startswith("pyfpm.") or package == "importlib"
 
 
-def printable(text: str) -> str:
-    """With escapes for what a terminal would act on, since exceptions may repeat what visitors send. Line ends stay."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
 def report(
-    output: Output, log: Log, error: BaseException, uri: str, *, display: bool = False, told: bool = False
+    output: Output,
+    log: Log,
+    error: BaseException,
+    uri: str,
+    settings: SapiSettings,
+    *,
+    told: bool = False,
+    takes_a_message: bool = False,
 ) -> None:
     """Log the exception and, if nothing of the answer is sent yet, answer 500 in its place; 504 to an ExecutionTimeout.
 
     Args:
-      display: show the traceback in the page (``display_errors``).
+      settings: where it is logged, and whether visitors are shown more than that there was one.
       told: the web server's error log has a message of this request already.
+      takes_a_message: the answer is HTML that may be added to.
     """
-    text = describe(error)
+    text, details = _describe(error)
     # One line, whatever is in it; a script may have made anything of it.
     request = printable(str(uri).replace("\n", "\\n"))
-    log("ERROR", f"uncaught exception in request {request}\n{text}")
     try:
-        output.error(b"; " * told + b"Python message: " + text.encode("utf-8", "backslashreplace"))
+        if settings.log_errors:
+            message = f"uncaught exception in request {request}\n{text}"
+            if not settings.error_log or not write_message(settings.error_log, f"Python Fatal error:  {message}"):
+                log("ERROR", message)
+                output.error(b"; " * told + b"Python message: " + text.encode("utf-8", "backslashreplace"))
+        shows = settings.display_errors and not is_timeout(error)
         if output.discard():
-            if display and not is_timeout(error):
-                _show(output, text)
+            if shows:
+                _answer_with(output, _page(error, details, text, request))
             else:
                 pages.answer(output, 504 if is_timeout(error) else 500)
+        elif shows and takes_a_message:
+            output.write(traceback_page.block(text).encode("utf-8", "backslashreplace"))
     except ConnectionAbortedError:
         pass  # Nobody is there to read it; it is in the log.
 
 
-def _show(output: Output, text: str) -> None:
-    page = f"<!DOCTYPE html>\n<title>500 Internal Server Error</title>\n<pre>{html.escape(text)}</pre>\n"
+def _page(error: BaseException, told: traceback.TracebackException | None, text: str, request: str) -> str:
+    if told is not None:
+        try:
+            return traceback_page.page(error, told, text, request)
+        except Exception:
+            pass  # As above; the text is there in any case.
+    return f"<!DOCTYPE html>\n<title>500 Internal Server Error</title>\n{traceback_page.block(text)}"
+
+
+def _answer_with(output: Output, page: str) -> None:
+    body = page.encode("utf-8", "backslashreplace")
     output.write(
-        b"Status: 500 Internal Server Error\r\nContent-Type: text/html; charset=UTF-8\r\n\r\n"
-        + page.encode("utf-8", "backslashreplace")
+        b"Status: 500 Internal Server Error\r\nContent-Type: text/html; charset=UTF-8\r\n"
+        b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\nCache-Control: no-store\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body) + body
     )

@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pyfpm.sapi.parts import MalformedForm, Part, boundary_of, parts_of
-from pyfpm.sapi.superglobals import parse_pairs
+from pyfpm.sapi.superglobals import flat_query, parse_form
 from pyfpm.sapi.uploads import (
     UPLOAD_ERR_CANT_WRITE,
     UPLOAD_ERR_FORM_SIZE,
@@ -56,13 +56,26 @@ def read_form(request: CurrentRequest) -> Superglobals:
     return {}, {}
 
 
+def _open(request: CurrentRequest) -> BinaryIO:
+    try:
+        return request.open_body()
+    except ValueError:
+        raise MalformedForm("the script has closed sys.stdin.buffer before it asked for _POST or _FILES") from None
+
+
 def _urlencoded(request: CurrentRequest) -> dict[str, Any]:
-    with request.open_body() as body:
-        data = body.read(MAX_FORM_SIZE + 1)
+    try:
+        with _open(request) as body:
+            data = body.read(MAX_FORM_SIZE + 1)
+    except MalformedForm as reason:
+        request.tell(f"{reason}; _POST is empty")
+        return {}
     if len(data) > MAX_FORM_SIZE:
         request.tell(f"the form is larger than {MAX_FORM_SIZE} bytes, _POST is empty")
         return {}
-    return parse_pairs(data.decode("latin-1"))
+    text = data.decode("latin-1")
+    found = flat_query(text, request.settings.max_input_vars)
+    return request.parsed("_POST", parse_form, text) if found is None else found
 
 
 class _Multipart:
@@ -86,7 +99,7 @@ class _Multipart:
     def read(self, content_type: str) -> Superglobals:
         try:
             boundary = boundary_of(content_type)
-            with self._request.open_body() as body:
+            with _open(self._request) as body:
                 self._read_parts(parts_of(boundary, body.read))
         except MalformedForm as reason:
             self._tell(f"multipart/form-data: {reason}; _POST and _FILES have what came before")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from operator import index
 from typing import Any, NoReturn, SupportsIndex
 from urllib.parse import quote
 
-from pyfpm.sapi.current import current
+from pyfpm.sapi.current import AtEnd, current
 from pyfpm.sapi.headers import check_value, header_line
 from pyfpm.sapi.response import ScriptResponse
 from pyfpm.sapi.services import services
 
-# Headers that scripts set in the same words each time, taken apart once: the argument of header(): (name in lower case,
-# line). Those that act on the status are not among them.
-_known_headers: dict[str, tuple[str, str]] = {}
+# Of Defaults.known_headers.
 MOST_KNOWN = 500
 LONGEST_KNOWN = 100
 
@@ -63,7 +61,7 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
     """
     response = current().response
     response.must_be_changeable()
-    known = _known_headers.get(line)
+    known = response.defaults.known_headers.get(line)
     if known is not None and not code:
         response.add(known, replace)
         return
@@ -79,6 +77,8 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
     if lower == "status":
         _set_status(response, line, value)
         return
+    if lower == "content-type":
+        value = _with_charset(value, response.defaults.charset)
     field = (lower, _encodable(header_line(name, value)))
     if code:
         code = _status(code)
@@ -87,12 +87,23 @@ def header(line: str, replace: bool = True, code: int = 0) -> None:
         response.set_status(code)
     elif lower != "location":
         if len(line) <= LONGEST_KNOWN:
-            if len(_known_headers) >= MOST_KNOWN:
+            known_headers = response.defaults.known_headers
+            if len(known_headers) >= MOST_KNOWN:
                 # Full of dates and tags; those that are asked for again come back.
-                _known_headers.clear()
-            _known_headers[line] = field
+                known_headers.clear()
+            known_headers[line] = field
     elif not (response.status == 201 or 300 <= (response.status or 200) < 400):
         response.set_status(302)
+
+
+def _with_charset(content_type: str, charset: str) -> str:
+    """Text that does not say its charset has the default one, since browsers would guess.
+
+    Source (PHP): sapi_apply_default_charset(), main/SAPI.c.
+    """
+    if charset and content_type.startswith("text/") and "charset=" not in content_type.lower():
+        return f"{content_type};charset={charset}"
+    return content_type
 
 
 def _set_status(response: ScriptResponse, line: str, status: str) -> None:
@@ -136,9 +147,73 @@ def headers_list() -> list[str]:
     return current().response.listed()
 
 
-def headers_sent() -> bool:
-    """True once output has left, and the headers with it."""
-    return current().response.head_sent
+class HeadersSent(int):
+    """An answer of headers_sent(): equal to True or False, and it knows the place.
+
+    Attributes:
+      file: of the line whose output sent the headers; empty where there is none.
+      line: its number, or 0.
+    """
+
+    file: str
+    line: int
+
+    def __new__(cls, sent: bool, file: str = "", line: int = 0) -> HeadersSent:
+        self = super().__new__(cls, sent)
+        self.file = file
+        self.line = line
+        return self
+
+    def __repr__(self) -> str:
+        return repr(bool(self))
+
+
+_NOT_SENT = HeadersSent(False)
+
+
+def headers_sent() -> HeadersSent:
+    """True once output has left, and the headers with it; ``headers_sent().file`` and ``.line`` tell which line it was.
+
+    Source (PHP): headers_sent($file, $line).
+    """
+    response = current().response
+    return HeadersSent(True, response.sent_file, response.sent_line) if response.head_sent else _NOT_SENT
+
+
+def header_register_callback(callback: Callable[[], object]) -> bool:
+    """Have ``callback()`` called once when the headers are about to leave: it may still change them. One that was
+    registered before is forgotten."""
+    if not callable(callback):
+        raise TypeError(f"header_register_callback() needs something to call, not {type(callback).__name__}")
+    request = current()
+    # Where nothing is sent before the end, that is when the script is still there to be asked.
+    request.at_end(AtEnd.OUTPUT, request.response.ask_before_head)
+    request.response.before_head = callback
+    return True
+
+
+def getallheaders() -> dict[str, str]:
+    """The request's headers: ``{"Host": ..., "User-Agent": ...}``.
+
+    Their names come from the web server in capitals, and are spelled here as most are.
+    """
+    found = {}
+    for name, value in current().superglobal("_SERVER").items():
+        if name.startswith("HTTP_"):
+            found["-".join([part.capitalize() for part in name[5:].split("_")])] = value
+    # nginx sends these two in any case, and empty where the request has none.
+    for name in ("Content-Type", "Content-Length"):
+        value = current().superglobal("_SERVER").get(name.upper().replace("-", "_"))
+        if value:
+            found[name] = value
+        else:
+            found.pop(name, None)
+    return found
+
+
+def apache_request_headers() -> dict[str, str]:
+    """As getallheaders()."""
+    return getallheaders()
 
 
 def http_response_code(code: int | None = None) -> int:
@@ -172,18 +247,33 @@ def setcookie(
       HeadersSentError: output has left already.
       ValueError: a name or an attribute has characters that a cookie can't have.
     """
+    text = "" if value is None else quote(str(value), safe="", errors="surrogateescape")
+    setrawcookie(name, text, expires, path, domain, secure, httponly, samesite)
+
+
+def setrawcookie(
+    name: str,
+    value: str = "",
+    expires: float | Mapping[str, Any] = 0,
+    path: str = "",
+    domain: str = "",
+    secure: bool = False,
+    httponly: bool = False,
+    samesite: str = "",
+) -> None:
+    """As setcookie(), but the value is sent as it is, and may not have blanks, commas or semicolons."""
     if isinstance(expires, Mapping):
         options = {option.lower(): chosen for option, chosen in expires.items()}
         if unknown := options.keys() - _COOKIE_OPTIONS:
             raise ValueError(f"a cookie has no option {', '.join(sorted(unknown))}")
-        return setcookie(name, value, **options)
+        return setrawcookie(name, value, **options)
     if not name or re.search(r"[=,; \t\r\n\v\f]", name):
         raise ValueError(f"{name!r} is not a name for a cookie")
-    for attribute in (path, domain, samesite):
-        if re.search(r"[,; \t\r\n\v\f]", attribute):
-            raise ValueError(f"{attribute!r} cannot stand in a cookie's path, domain or samesite")
-    if value is not None and value != "":
-        cookie = f"{name}={quote(str(value), safe='', errors='surrogateescape')}"
+    for what, text in (("value", value), ("path", path), ("domain", domain), ("samesite", samesite)):
+        if re.search(r"[,; \t\r\n\v\f]", text):
+            raise ValueError(f"{text!r} cannot stand in a cookie's {what}")
+    if value:
+        cookie = f"{name}={value}"
         if expires:
             cookie += f"; expires={formatdate(expires, usegmt=True)}; Max-Age={max(0, int(expires - time.time()))}"
     else:
@@ -201,16 +291,6 @@ def setcookie(
     response = current().response
     response.must_be_changeable()
     response.add(("set-cookie", _encodable(header_line("Set-Cookie", cookie))), False)
-
-
-def error_log(message: str) -> bool:
-    """Write to the log, as a notice, and to the web server's error log. A message that is longer than log_limit allows
-    is cut, and ends in ``...``.
-
-    Source (PHP): error_log() with message_type 0.
-    """
-    current().response.message(services().error_log(str(message)))
-    return True
 
 
 def fpm_get_status() -> dict[str, Any] | bool:
@@ -243,17 +323,20 @@ def exit(status: object = None) -> NoReturn:
 FUNCTIONS = {
     function.__name__: function
     for function in (
+        apache_request_headers,
         echo,
-        error_log,
         exit,
         flush,
         fpm_get_status,
+        getallheaders,
         header,
+        header_register_callback,
         header_remove,
         headers_list,
         headers_sent,
         http_response_code,
         sapi_name,
         setcookie,
+        setrawcookie,
     )
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec
-from inspect import iscoroutinefunction
 from types import ModuleType
 from typing import Any
 
@@ -28,16 +28,65 @@ def load(spec: str, note: Note = lambda spec: None) -> Any:
     Args:
       note: called with the spec of a file that is about to be imported.
     Raises:
-      LoadError: there is no such module, file or name, or it is no WSGI application.
+      LoadError: there is no such module, file or name, or it is no application.
       BaseException: whatever the module or the factory itself raises.
     """
     place, _, expression = spec.partition(":")
     found = _named(_module(place, spec, note), expression, spec)
     if not callable(found):
         raise LoadError(f"{spec!r} is not callable, so it is not an application")
-    if iscoroutinefunction(found) or iscoroutinefunction(type(found).__call__):
-        raise LoadError(f"{spec!r} is an ASGI application; pyfpm runs WSGI applications and scripts")
     return found
+
+
+def kind_of(application: Any, spec: str) -> str:
+    """``asgi`` or ``wsgi``.
+
+    Raises:
+      LoadError: it is written for ASGI 2, which nobody has used for years.
+    """
+    if inspect.isclass(application):
+        # Of a WSGI application that is a class the instances are iterated over, not called.
+        if inspect.iscoroutinefunction(getattr(application, "__call__", None)):  # noqa: B004 (what it is, not whether)
+            raise LoadError(f"{spec!r} is {_ASGI_2}, or a class where an instance of it is meant: {spec}()")
+        return "wsgi"
+    names = _names_of_parameters(application)
+    if names == ["scope"]:
+        raise LoadError(
+            f"{spec!r} is {_ASGI_2}; asgiref.compatibility.guarantee_single_callable makes it one of ASGI 3"
+        )
+    is_async = inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(type(application).__call__)
+    return "asgi" if is_async or names == ["scope", "receive", "send"] else "wsgi"
+
+
+_ASGI_2 = "an ASGI 2 application, which is called twice"
+
+
+def _names_of_parameters(application: Any) -> list[str]:
+    try:
+        return list(inspect.signature(application).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+# Packages that hold trio since they are there for whoever uses it.
+FRIENDS_OF_TRIO = frozenset(
+    {"anyio", "asyncclick", "exceptiongroup", "httpcore", "httpx", "hypercorn", "outcome", "pyfpm", "sniffio", "trio"}
+)
+
+
+def loop_of(modules: Iterable[str]) -> str:
+    """``trio`` if one of these modules, that were imported with the application, has imported it; else ``asyncio``.
+
+    What is compared is what a module's names stand for: one that has ``import trio`` at its top.
+    """
+    trio = sys.modules.get("trio")
+    for name in modules:
+        module = sys.modules.get(name)
+        if trio is None or module is None or name.partition(".")[0] in FRIENDS_OF_TRIO:
+            continue
+        if any(value is trio for value in list(vars(module).values())):
+            return "trio"
+    return "asyncio"
 
 
 def _module(place: str, spec: str, note: Note) -> ModuleType:

@@ -1,1 +1,1 @@
-cpdef tuple mount_of(dict params)
+cpdef tuple mount_of(dict params, program=*)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyfpm.sapi import functions, input, uploads
+from pyfpm.sapi import buffering, error_log, files, functions, input, uploads
+from pyfpm.sapi.session import functions as session
 
 FUNCTIONS: dict[str, Any] = {
+    **buffering.FUNCTIONS,
+    **error_log.FUNCTIONS,
+    **files.FUNCTIONS,
     **functions.FUNCTIONS,
     **input.FUNCTIONS,
+    **session.FUNCTIONS,
+    **session.CONSTANTS,
     **uploads.CONSTANTS,
 }

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
+from pyfpm.sapi.headers import header_line
 from pyfpm.sapi.interface import Output
+from pyfpm.sapi.settings import SapiSettings
 
-DEFAULT_CONTENT_TYPE = "Content-Type: text/html; charset=UTF-8\r\n"
-
-# Body bytes that are held back before the headers leave, so that a script may print first and set a header after.
-# Precedent: output_buffering = 4096 in php.ini-production.
-HOLD = 4096
+# output_buffering = 1 is PHP's On: hold back all of it.
+UNLIMITED = 1
 
 
 class HeadersSentError(RuntimeError):
@@ -39,51 +39,129 @@ class Nowhere:
     def sendfile(self, fd: int, offset: int, count: int) -> None:
         pass
 
-    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
-        return []
-
     def discard(self) -> bool:
         return False
+
+
+class Defaults:
+    """What of the settings each answer begins with, put together once.
+
+    Attributes:
+      head: a whole block, for an answer that says nothing of itself.
+      content_type: its line, or nothing where default_mimetype is empty.
+      charset: what text is sent in without saying so; maybe empty.
+      hold: body bytes that are held back before the headers leave, so that a script may print first and set a header
+        after.
+      known_headers: what scripts set in the same words each time, taken apart once: the argument of header(): (name in
+        lower case, line). Those that act on the status are not among them.
+
+    Raises:
+      ValueError: what is configured cannot be in a header.
+    """
+
+    __slots__ = ("charset", "content_type", "head", "hold", "known_headers")
+
+    def __init__(self, settings: SapiSettings) -> None:
+        self.charset = settings.default_charset or ""
+        mimetype = settings.default_mimetype or ""
+        if mimetype.startswith("text/") and self.charset:
+            mimetype += f"; charset={self.charset}"
+        self.content_type = header_line("Content-Type", mimetype) if mimetype else ""
+        self.head = ((self.content_type or "Status: 200 OK\r\n") + "\r\n").encode()
+        self.hold = sys.maxsize if settings.output_buffering == UNLIMITED else settings.output_buffering
+        self.known_headers: dict[str, tuple[str, str]] = {}
+
+
+# A worker has one pool's settings, so those of before are those of now.
+_settings: SapiSettings | None = None
+_defaults: Defaults | None = None
+
+
+def defaults_of(settings: SapiSettings) -> Defaults:
+    global _settings, _defaults
+    if _defaults is None or _settings is not settings:
+        _defaults = Defaults(settings)
+        _settings = settings
+    return _defaults
 
 
 class ScriptResponse:
     __slots__ = (
         "_bodiless",
+        "_complete",
         "_held",
         "_held_size",
+        "_hold",
         "_output",
         "_phrase",
+        "before_head",
+        "buffers",
+        "defaults",
+        "flushes",
         "head_sent",
         "headers",
-        "sent_at",
+        "sent_file",
+        "sent_line",
         "status",
         "told",
     )
 
-    def __init__(self, output: Output, bodiless: bool) -> None:
+    def __init__(self, output: Output, bodiless: bool, settings: SapiSettings) -> None:
         self._output = output
         self._bodiless = bodiless
+        self.defaults = defaults_of(settings)
+        self._hold = self.defaults.hold
         self._held: list[bytes] = []
         self._held_size = 0
+        # What ob_start() has put above us, if it did: it has write().
+        self.buffers: Any = None
+        # To be called once when the headers are about to leave.
+        self.before_head: Callable[[], object] | None = None
+        # Each piece leaves at once.
+        self.flushes = False
+        # The body was a file, which nothing can follow.
+        self._complete = False
         # (name in lower case, line); None: nothing but the default.
         self.headers: list[tuple[str, str]] | None = None
         self.status: int | None = None
         self._phrase = ""
         self.head_sent = False
-        self.sent_at = ""
+        self.sent_file = ""
+        self.sent_line = 0
         # The web server's error log has a message of this request.
         self.told = False
 
     def write(self, data: bytes) -> None:
+        if self.buffers is not None:
+            self.buffers.write(data)
+        else:
+            self.emit(data)
+
+    def emit(self, data: bytes) -> None:
+        """Add to the answer, past the buffers of ob_start()."""
         if self.head_sent:
-            if not self._bodiless:
+            if self._bodiless:
+                self._must_not_be_complete()
+            else:
                 self._send(data)
+                if self.flushes:
+                    self.flush()
             return
         self._held.append(data)
         self._held_size += len(data)
-        if self._held_size > HOLD:
+        if self._held_size > self._hold:
             self._note_sender()
             self.send_head()
+            if self.flushes:
+                self.flush()
+
+    def _must_not_be_complete(self) -> None:
+        if self._complete:
+            raise RuntimeError("nothing can follow a file: send_file() has sent the whole body already")
+
+    def flush_each_piece(self, flushes: bool) -> None:
+        self.flushes = flushes
+        self._hold = 0 if flushes else self.defaults.hold
 
     def _note_sender(self) -> None:
         """Remember where the output came from that sent the headers; it is what people look for."""
@@ -91,7 +169,8 @@ class ScriptResponse:
         frame = sys._getframe()
         while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("pyfpm."):
             frame = frame.f_back
-        self.sent_at = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        self.sent_file = frame.f_code.co_filename
+        self.sent_line = frame.f_lineno or 0
 
     def flush(self) -> None:
         if not self.head_sent:
@@ -102,9 +181,35 @@ class ScriptResponse:
         except ConnectionAbortedError:
             raise Aborted from None
 
+    def flush_events(self) -> None:
+        """Flush if it is a stream of events, which are of no use later."""
+        if self.headers is not None and _is_event_stream(_content_type(self.headers)):
+            self.flush()
+
     def send_head(self) -> None:
         """Put the header block and what was held back on its way."""
+        self.ask_before_head()
+        if self.head_sent:  # It has printed as much.
+            return
         self.head_sent = True
+        head = self.defaults.head if self.headers is None and self.status is None else self._head()
+        if self._bodiless:
+            self._send(head)
+        elif len(self._held) == 1:
+            self._send(head)
+            self._send(self._held[0])
+        else:
+            self._send(head + b"".join(self._held))
+        self._held = []
+
+    def ask_before_head(self) -> None:
+        """Let the script have its last word on the headers."""
+        callback = self.before_head
+        if callback is not None:
+            self.before_head = None
+            callback()
+
+    def _head(self) -> bytes:
         status = self.status
         block = ""
         has_content = True
@@ -115,28 +220,55 @@ class ScriptResponse:
                 has_content = False
                 self._bodiless = True
         headers = self.headers
-        if has_content and (headers is None or not _has_content_type(headers)):
-            block += DEFAULT_CONTENT_TYPE
+        content_type = None if headers is None else _content_type(headers)
+        if content_type is None:
+            if has_content:
+                block += self.defaults.content_type
+        elif _is_event_stream(content_type) and not _has(headers or [], "x-accel-buffering"):
+            # nginx would collect events into pages.
+            block += "X-Accel-Buffering: no\r\n"
         if headers is not None:
             for _, line in headers:
                 block += line
         # A CGI answer has one header at least (RFC 3875, 6.2).
         block = block or "Status: 200 OK\r\n"
-        head = (block + "\r\n").encode("utf-8", "surrogateescape")
-        if self._bodiless:
-            self._send(head)
-        elif len(self._held) == 1:
-            self._send(head)
-            self._send(self._held[0])
-        else:
-            self._send(head + b"".join(self._held))
+        return (block + "\r\n").encode("utf-8", "surrogateescape")
+
+    def send_file(self, fd: int, offset: int, count: int) -> None:
+        """Send the headers and this part of a file. What was printed and has not left is dropped, and nothing may
+        follow."""
+        self.must_be_changeable()
+        self.buffers = None
         self._held = []
+        self._note_sender()
+        self.send_head()
+        if count > 0 and not self._bodiless:
+            try:
+                self._output.sendfile(fd, offset, count)
+            except ConnectionAbortedError:
+                raise Aborted from None
+        self._bodiless = True
+        self._complete = True
+
+    def takes_a_message(self) -> bool:
+        """Whether a piece of HTML may be added to what has been sent."""
+        if self._bodiless:
+            return False
+        headers = self.headers or []
+        if _has(headers, "content-length") or _has(headers, "content-encoding"):
+            return False
+        content_type = _content_type(headers)
+        if content_type is None:
+            content_type = self.defaults.content_type
+        return content_type.lower().startswith("content-type: text/html")
 
     def give_up(self) -> None:
         """Somebody else ends the answer: forget what is held back, and add nothing any more."""
         self.head_sent = True
         self._bodiless = True
         self._held = []
+        self.buffers = None
+        self.before_head = None
 
     def end(self) -> None:
         if not self.head_sent:
@@ -168,7 +300,7 @@ class ScriptResponse:
 
     def must_be_changeable(self) -> None:
         if self.head_sent:
-            where = f" (output started at {self.sent_at})" if self.sent_at else ""
+            where = f" (output started at {self.sent_file}:{self.sent_line})" if self.sent_file else ""
             raise HeadersSentError("the headers are sent already" + where)
 
     def set_status(self, status: int, phrase: str = "") -> None:
@@ -194,17 +326,36 @@ class ScriptResponse:
             self.headers = []
         self.headers.append(("content-type", ""))
 
+    def value_of(self, name: str) -> str | None:
+        """The value of the last header with this name, in lower case."""
+        for lower, line in reversed(self.headers or []):
+            if lower == name:
+                return line.partition(":")[2].strip()
+        return None
+
     def listed(self) -> list[str]:
         headers = self.headers or []
-        lines = [] if _has_content_type(headers) else [DEFAULT_CONTENT_TYPE]
+        lines = [] if _has(headers, "content-type") else [self.defaults.content_type]
         return [line[:-2] for line in lines + [line for _, line in headers] if line]
 
 
-def _has_content_type(headers: list[tuple[str, str]]) -> bool:
-    for name, _ in headers:
+def _content_type(headers: list[tuple[str, str]]) -> str | None:
+    """Its line; empty where not even the default one is wanted."""
+    for name, line in headers:
         if name == "content-type":
+            return line
+    return None
+
+
+def _has(headers: list[tuple[str, str]], wanted: str) -> bool:
+    for name, _ in headers:
+        if name == wanted:
             return True
     return False
+
+
+def _is_event_stream(content_type: str | None) -> bool:
+    return content_type is not None and "text/event-stream" in content_type.lower()
 
 
 def _phrase(status: int) -> str:

@@ -8,8 +8,10 @@ cdef class ScriptAdapter:
     cdef object _settings
     cdef object _cgi
     cdef object _revalidation
+    cdef object _around
     cdef object _streams
     cdef _ProcessState _process
+    cdef bint _starts_sessions
 
     cdef _refuse(self, output, status)
     cdef _run(self, Script script, CurrentRequest current)

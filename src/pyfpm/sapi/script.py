@@ -24,6 +24,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pyfpm.sapi import _changes, pages
+from pyfpm.sapi.around import Around
 from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.input import BodyError
@@ -32,6 +33,7 @@ from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
 from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
+from pyfpm.sapi.session.functions import session_start
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
 
@@ -69,8 +71,11 @@ class ScriptAdapter:
         self._settings = settings
         self._revalidation = revalidation
         self._cgi = cgi
+        has_around = settings.auto_prepend_file or settings.auto_append_file
+        self._around = Around(settings) if has_around else None
         self._streams = ScriptStreams()
         self._process = _ProcessState()
+        self._starts_sessions = settings.session_auto_start
 
     def __call__(self, request: Request, output: Output) -> int:
         server: dict[str, Any] = request.params
@@ -88,7 +93,7 @@ class ScriptAdapter:
             self._log("WARNING", f"script not found: {reason}")
             return self._refuse(output, reason.status)
         except Exception as error:  # It is not Python, or too much of it.
-            report(output, self._log, error, server.get("REQUEST_URI", "?"), display=self._settings.display_errors)
+            report(output, self._log, error, server.get("REQUEST_URI", "?"), self._settings)
             return 255
         if self._cgi is not None and script.is_cgi:
             enter(None)  # Its output is another one than a script's.
@@ -121,6 +126,8 @@ class ScriptAdapter:
             sys.modules["__main__"] = module
             sys.argv = [script.path]
             references = getrefcount(namespace)
+            if self._starts_sessions:
+                session_start()
             status = self._execute(script, current)
         except Aborted:
             status = 1
@@ -131,6 +138,8 @@ class ScriptAdapter:
         self._streams.finish()
         if current.ends is not None:
             status = self._at_end(AtEnd.OUTPUT, current, status)
+        if current.session is not None:
+            current.session.take_bound(current)
         # Before the answer ends, so that destructors still have a say, as in PHP.
         kept = _let_go(namespace)
         functions = _functions_of(namespace, kept)
@@ -164,7 +173,10 @@ class ScriptAdapter:
         """What the interpreter does with a script and its SystemExit: None is success, an int the status, else a
         message."""
         try:
-            exec(script.code, current.namespace)
+            if self._around is None:
+                exec(script.code, current.namespace)
+            else:
+                self._around.run(script, current)
         except Aborted:
             raise
         except SystemExit as end:
@@ -187,6 +199,7 @@ class ScriptAdapter:
         return 255
 
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
+        takes_a_message = current.response.takes_a_message()
         current.response.give_up()
         if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
@@ -194,7 +207,7 @@ class ScriptAdapter:
             return self._refuse_body(error, current)
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
         told = current.response.told
-        report(current.output, self._log, error, uri, display=self._settings.display_errors, told=told)
+        report(current.output, self._log, error, uri, self._settings, told=told, takes_a_message=takes_a_message)
         return 255
 
 

@@ -15,11 +15,13 @@ class Services:
       error_log: writes a message to the log; returns what the web server's error log is to have.
       figures: what fpm_get_status() returns; None when it cannot be known.
       retire: has the worker replaced after this request; called with the reason.
+      longest_s: how long a request may run at most, in seconds; 0 for no limit.
     """
 
     error_log: Callable[[str], bytes] = lambda message: message.encode("utf-8", "backslashreplace")
     figures: Callable[[], dict[str, Any] | None] = lambda: None
     retire: Callable[[str], None] = lambda reason: None
+    longest_s: float = 0.0
 
 
 _services = Services()

@@ -17,8 +17,8 @@ class SapiSettings:
     memory_limit: int = 0
     ignore_user_abort: bool = False
     output_buffering: int = 4096
-    default_mimetype: str = "text/html"
-    default_charset: str = "UTF-8"
+    default_mimetype: str | None = "text/html"
+    default_charset: str | None = "UTF-8"
     request_order: str = "GP"
     max_input_vars: int = 1000
     max_input_nesting_level: int = 64

@@ -39,8 +39,8 @@ class _Bytes(io.RawIOBase):
 
 
 class ScriptStdout(_Ours):
-    """``print`` writes the answer. Only flush() of the script's functions sends early: print(flush=True) in libraries
-    would cost a system call each."""
+    """``print`` writes the answer. Only flush() of the script's functions sends early, since print(flush=True) in
+    libraries would cost a system call each; but in a stream of events it does as well."""
 
     errors = "surrogateescape"
 
@@ -61,6 +61,13 @@ class ScriptStdout(_Ours):
             return self._fallback.write(text)
         request.response.write(_encode(text, "surrogateescape"))
         return len(text)
+
+    def flush(self) -> None:
+        request = current_or_none()
+        if request is None:
+            self._fallback.flush()
+        else:
+            request.response.flush_events()
 
 
 class ScriptStderr(_Ours):

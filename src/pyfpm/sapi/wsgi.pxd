@@ -21,20 +21,23 @@ cdef class Response:
     cdef write_whole(self, data)
     @cython.locals(length=cython.Py_ssize_t)
     cdef finish_head(self, length=*)
-    @cython.locals(block=str, prefix=str, length=cython.Py_ssize_t, without_length=bint)
+    @cython.locals(block=str, prefix=str, length=cython.Py_ssize_t, without_length=bint, unbuffered=bint)
     cdef bytes _block(self, status, headers)
+    cpdef bint takes_a_message(self)
     cdef send_file(self, wrapper)
 
 
 cdef class WSGIAdapter:
     cdef object _application
     cdef object _log
-    cdef bint _display_errors
+    cdef object _settings
     cdef dict _constant
+    cdef str _program
 
     cdef _send(self, result, Response response)
     @cython.locals(environ=dict)
     cdef dict _environ(self, request, output)
+    cdef _add_role(self, dict environ, request)
 
 
 cdef str status_line(status)

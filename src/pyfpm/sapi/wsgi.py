@@ -16,7 +16,9 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
+from pyfpm.protocol import AUTHORIZER, RESPONDER
 from pyfpm.sapi.failure import ExcInfo, Log, report
 from pyfpm.sapi.headers import check_value, prefix_of
 from pyfpm.sapi.interface import Output, Request
@@ -152,6 +154,8 @@ class Response:
         self._length = None
         self._bodiless = self._is_head
         without_length = False
+        # nginx would collect events into pages; unless the application says something else.
+        unbuffered = False
         if block:
             code = status[:3]
             without_length = code == "204" or code[0] == "1"
@@ -176,8 +180,12 @@ class Response:
                 block = "Status: 200 OK\r\n" + block
             elif length == 8 and name.lower() == "status":
                 continue  # It would override the real one (RFC 3875, 6.3.3).
+            elif length == 14 and value.startswith("text/event-stream") and name.lower() == "content-type":
+                unbuffered = True
             if length:
                 block += f"{prefix}{value}\r\n"
+        if unbuffered and "x-accel-buffering: " not in block.lower():
+            block += "X-Accel-Buffering: no\r\n"
         # A CGI answer has one header at least (RFC 3875, 6.2).
         return _latin1(block or "Status: 200 OK\r\n")
 
@@ -212,6 +220,12 @@ class Response:
                 self._output.write(self._head + b"\r\n")
             else:
                 self._output.write(self._head + b"Content-Length: %d\r\n\r\n" % length)
+
+    def takes_a_message(self) -> bool:
+        """Whether a piece of HTML may be added to what has been sent."""
+        head = (self._head or b"").lower()
+        is_html = b"\r\ncontent-type: text/html" in b"\r\n" + head
+        return is_html and not self._bodiless and self._length is None and b"\r\ncontent-encoding: " not in head
 
     def send_file(self, wrapper: FileWrapper) -> bool:
         """Send the rest of the wrapped file without reading it, if it is a regular one."""
@@ -256,22 +270,34 @@ class WSGIAdapter:
       application: the callable.
       log: where uncaught exceptions are reported: ``log(level, text)``.
       multiprocess: other processes serve the same application.
+      run_once: there will be no other request.
+      program: the path of the program that the web server has started to serve the application, if it did. Where it
+        says that this is the script, the application is mounted there.
     """
 
     def __init__(
-        self, application: Application, log: Log, settings: SapiSettings = DEFAULTS, *, multiprocess: bool = True
+        self,
+        application: Application,
+        log: Log,
+        settings: SapiSettings = DEFAULTS,
+        *,
+        multiprocess: bool = True,
+        run_once: bool = False,
+        program: str | None = None,
     ) -> None:
         self._application = application
         self._log = log
-        self._display_errors = settings.display_errors
+        self._program = program
+        self._settings = settings
         self._constant: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.multithread": False,
             "wsgi.multiprocess": multiprocess,
-            "wsgi.run_once": False,
+            "wsgi.run_once": run_once,
             "wsgi.file_wrapper": FileWrapper,
             # The body ends where it ends, whatever CONTENT_LENGTH says.
             "wsgi.input_terminated": True,
+            "FCGI_ROLE": "RESPONDER",
         }
 
     def __call__(self, request: Request, output: Output) -> int:
@@ -290,7 +316,7 @@ class WSGIAdapter:
             if isinstance(error, ConnectionAbortedError) and is_gone(output):
                 return 1  # The visitor left; nothing is wrong with the application.
             uri = environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "?"
-            report(output, self._log, error, uri, display=self._display_errors)
+            report(output, self._log, error, uri, self._settings, takes_a_message=response.takes_a_message())
             return 1
         return 0
 
@@ -332,7 +358,6 @@ class WSGIAdapter:
             # What came is the truth; HAProxy announces less, and a chunked body nothing.
             environ["CONTENT_LENGTH"] = str(stdin.seek(0, io.SEEK_END))
             stdin.seek(0)
-        environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ)
         https = environ.get("HTTPS")
         scheme = "https" if environ.get("REQUEST_SCHEME") == "https" or (https and https.lower() != "off") else "http"
         if "REQUEST_METHOD" not in environ:
@@ -345,12 +370,32 @@ class WSGIAdapter:
         if "SERVER_PROTOCOL" not in environ:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         environ.update(self._constant)
+        if request.role == RESPONDER:
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
+        else:
+            self._add_role(environ, request)
         environ["wsgi.url_scheme"] = scheme
         environ["wsgi.input"] = stdin
         environ["wsgi.errors"] = ErrorStream(output)
-        if request.data is not None:
-            environ["fastcgi.data"] = request.data
         return environ
+
+    def _add_role(self, environ: dict[str, Any], request: Request) -> None:
+        if request.role == AUTHORIZER:
+            environ["FCGI_ROLE"] = "AUTHORIZER"
+            _path_of_authorizer(environ)
+        else:
+            environ["FCGI_ROLE"] = "FILTER"
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
+            environ["fastcgi.data"] = io.BytesIO() if request.data is None else request.data
+
+
+def _path_of_authorizer(environ: dict[str, Any]) -> None:
+    """An authorizer is given no path of its own (FastCGI 1.0, 6.3): it is not a resource. An application that looks at
+    paths finds the one that the visitor asks for."""
+    environ.setdefault("SCRIPT_NAME", "")
+    if not environ.get("PATH_INFO"):
+        path = environ.get("REQUEST_URI", "").partition("?")[0]
+        environ["PATH_INFO"] = unquote(path, "latin-1") or "/"
 
 
 def is_gone(output: Output) -> bool:

@@ -1,6 +1,6 @@
 """One connection: what its bytes ask for is collected, run or refused, and answered. Used from Cython only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import final
 
 from pyfpm.sapi.interface import Output, Request
@@ -26,6 +26,7 @@ class Service:
         slot: Slot | None = None,
         guard: Guard | None = None,
         access: Access | None = None,
+        roles: Iterable[int] = ...,
     ) -> None: ...
 
 @final

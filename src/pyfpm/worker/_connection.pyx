@@ -35,7 +35,7 @@ from pyfpm.worker._sender cimport Sender
 from pyfpm.worker._slot cimport FPM_STAGE_RUNNING, Slot, fpm_slot_add, fpm_slot_stage
 from pyfpm.worker._watchdog cimport Guard, fpm_guard_begin, fpm_guard_end, fpm_guard_leave, fpm_now_us
 
-from pyfpm.protocol import FILTER, RemoteProtocolError
+from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER, RemoteProtocolError
 from pyfpm.worker.body import Body
 
 
@@ -60,6 +60,9 @@ cdef enum:
     LONG_US = 10000
 
 
+ROLES = (RESPONDER, AUTHORIZER, FILTER)
+
+
 cdef double clock_now() noexcept nogil:
     return fpm_now_us() * 1e-6
 
@@ -68,7 +71,7 @@ cdef class Service:
     def __cinit__(self):
         self.statm = -1
 
-    def __init__(self, run, refuse, settings, log, Slot slot=None, Guard guard=None, access=None):
+    def __init__(self, run, refuse, settings, log, Slot slot=None, Guard guard=None, access=None, roles=ROLES):
         self.run = run
         self.lives = {}
         self.refuse = refuse
@@ -80,6 +83,7 @@ cdef class Service:
             max_params=settings.max_params,
             max_held=settings.max_held_connection,
             max_connections=settings.max_connections,
+            roles=roles,
         )
         self.max_queued = settings.max_queued
         self.post_max_size = settings.post_max_size

@@ -1,7 +1,7 @@
 """The reactor: ready sockets at C speed, between trio and the executor."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, final
 
 from pyfpm.sapi.interface import Output, Request
@@ -52,8 +52,8 @@ class Reactor:
     Args:
       run: the executor: called with each complete request, returns the application status. What it raises comes out of
         ``drain``, after the request has been ended.
-      begin: an asynchronous executor, which is called in the place of ``run`` as soon as the params of a request are there, and
-        returns at once. ``drain`` then never waits, and a round of events is all that it does.
+      begin: an asynchronous executor, called in the place of ``run`` as soon as the params of a request are there; it
+        returns at once. ``drain`` then never waits, and looks once at what is ready.
       refuse: writes the answer to a request that is not run: (request, HTTP status, reason, output).
       settings: limits and times.
       log: ``log(level, message)``.
@@ -64,13 +64,14 @@ class Reactor:
         (``listen.allowed_clients``).
       on_exhausted: called once, with the reason in words, when ``settings.pm_max_requests`` requests have run or
         ``settings.pm_max_memory`` is exceeded; the reactor retires in any case.
+      roles: those that are served, all three without it; others are answered with FCGI_UNKNOWN_ROLE.
     Raises:
       MemoryError, OSError: there is no memory or no descriptor for it.
     """
 
     def __init__(
         self,
-        run: Callable[[Request, Output], int],
+        run: Callable[[Request, Output], int] | None,
         refuse: Callable[[Request, int, str, Output], None],
         settings: Settings,
         log: Callable[[str, str], None],
@@ -81,6 +82,7 @@ class Reactor:
         access: Access | None = None,
         allowed: Callable[[bytes], bool] | None = None,
         on_exhausted: Callable[[str], None] | None = None,
+        roles: Iterable[int] = ...,
     ) -> None: ...
     @property
     def connections(self) -> int:

@@ -44,6 +44,8 @@ from pyfpm.worker._watchdog cimport (
 
 import os
 
+from pyfpm.worker._connection import ROLES
+
 
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:
@@ -159,9 +161,9 @@ cdef class Reactor:
 
     def __init__(
         self, run, refuse, settings, log, *, begin=None, Slot slot=None, Guard guard=None, access=None, allowed=None,
-        on_exhausted=None,
+        on_exhausted=None, roles=ROLES,
     ):
-        self._service = Service(run, refuse, settings, log, slot, guard, access)
+        self._service = Service(run, refuse, settings, log, slot, guard, access, roles)
         if begin is not None:
             self._service.begin = begin
             self._service.settle = self._settle_again

@@ -11,6 +11,14 @@ class Guard:
       MemoryError: there is none.
     """
 
+    def busy(self) -> None:
+        """An event loop has come back from waiting. Until ``idle`` that is one request to the watchdog: what it has to
+        say of it (slow, too long) is of a loop that does not come round. Not for an executor that is not asynchronous.
+        """
+
+    def idle(self) -> None:
+        """It has nothing to do, and waits."""
+
 @final
 class Watchdog:
     """Ends requests that take too long and tells the master of what goes wrong, without the GIL.
@@ -39,6 +47,10 @@ class Watchdog:
         hard_s: float = 0,
         tell_queue: bool = False,
     ) -> None: ...
+    @property
+    def watches(self) -> bool:
+        """It has a thread, since there is something to watch over."""
+
     def start(self) -> None:
         """Take over the signals of crashes, SIGRTMAX (tell where all threads are) and SIGRTMAX-1, and start the thread
         if one of the limits or ``tell_queue`` is set. Once in a process, in its main thread.

@@ -40,6 +40,13 @@ cdef class Guard:
             free(self.state)
 
 
+    def busy(self):
+        fpm_guard_begin(self.state, fpm_now_us())
+
+    def idle(self):
+        fpm_guard_end(self.state)
+
+
 cdef class Watchdog:
     def __init__(self, int control_fd=-1, *, double slow_s=0, double soft_s=0, double hard_s=0, bint tell_queue=False):
         self.guard = Guard()
@@ -49,6 +56,10 @@ cdef class Watchdog:
         self._options.hard_us = <uint64_t>(hard_s * 1e6)
         self._options.tell_queue = tell_queue and control_fd >= 0
         self._limit = f"{soft_s:g} second{'' if soft_s == 1 else 's'}"
+
+    @property
+    def watches(self):
+        return bool(self._options.slow_us or self._options.soft_us or self._options.hard_us or self._options.tell_queue)
 
     def start(self):
         global installed_in
@@ -67,7 +78,7 @@ cdef class Watchdog:
         if fpm_dump_install() < 0:
             raise OSError(errno, "cannot handle SIGRTMAX")
         signal.signal(SOFT_SIGNAL, self.on_soft_limit)
-        if self._options.slow_us or self._options.soft_us or self._options.hard_us or self._options.tell_queue:
+        if self.watches:
             # Said to an application that forks: the child might wait for a lock that a thread held. Ours holds none.
             warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
             if fpm_watchdog_start(&self._options) < 0:

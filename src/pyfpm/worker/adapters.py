@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 from pyfpm.observe.log import Log
+from pyfpm.sapi.asgi import ASGIAdapter
 from pyfpm.sapi.cgi.programs import CGIPrograms
-from pyfpm.sapi.load import load
+from pyfpm.sapi.load import LoadError, kind_of, load, loop_of
 from pyfpm.sapi.revalidation import ImportedModules, Revalidation
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles, cgi_extensions, extensions_of
 from pyfpm.sapi.services import services
+from pyfpm.sapi.session.errors import SessionError
+from pyfpm.sapi.session.stores import store_of
+from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.wsgi import WSGIAdapter
 from pyfpm.worker.inline import Adapter
 from pyfpm.worker.settings import Program
@@ -27,25 +33,31 @@ def watched_modules(program: Program) -> ImportedModules | None:
     return modules
 
 
-def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> Adapter:
+def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> Adapter | ASGIAdapter:
     """Imports the application, if there is one.
 
     Args:
       modules: see ``watched_modules``.
     Raises:
-      LoadError: it cannot be found.
+      LoadError: it cannot be found, or what the configuration wants of it is not installed.
       BaseException: whatever it raises itself.
     """
     if program.app is None:
         return _script_adapter(program, log, modules)
-    multiprocess = program.pm_max_children > 1
+    before = set(sys.modules)
     application = load(program.app) if modules is None else load(program.app, modules.note)
-    return WSGIAdapter(application, log, program.sapi, multiprocess=multiprocess)
+    kind = program.app_kind or kind_of(application, program.app)
+    if kind == "asgi":
+        loop = program.app_loop or loop_of(sys.modules.keys() - before)
+        return ASGIAdapter(application, log, program.sapi, loop=loop)
+    return WSGIAdapter(application, log, program.sapi, multiprocess=program.pm_max_children > 1)
 
 
 def _script_adapter(program: Program, log: Log, modules: ImportedModules | None) -> ScriptAdapter:
     """For files of the document root: in a CGI pool all of them are CGI programs, else those whose names say so."""
     kind = program.app_kind
+    if kind != "cgi":
+        _prepare_sessions(program.sapi)
     files = ScriptFiles(program.docroots, extensions_of(kind, program.extensions), cgi_extensions(kind))
     revalidation = None
     if modules is not None:
@@ -53,3 +65,12 @@ def _script_adapter(program: Program, log: Log, modules: ImportedModules | None)
         revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
     programs = CGIPrograms(log, program.sapi, tuple(name for name, _ in program.env))
     return ScriptAdapter(files, log, program.sapi, revalidation, programs)
+
+
+def _prepare_sessions(settings: SapiSettings) -> None:
+    """What is wrong with their configuration is told at the start; and a client of Redis is imported once for all
+    workers. Nothing is connected."""
+    try:
+        store_of(settings.session_save_handler, settings.session_save_path)
+    except SessionError as error:
+        raise LoadError(str(error)) from None

@@ -1,9 +1,9 @@
 """The worker's end of the channel to its master: a SOCK_SEQPACKET socket, each message a letter and what belongs to it.
 
-We say ``r`` (ready), ``m`` (we retire by ourselves, and why), ``c`` (when a file of the application was changed, and
-which one), ``s`` (what does the status page say?) and ``g`` (the
-same for fpm_get_status()); the watchdog says more on the same socket, without us. We hear ``S`` (the status) and ``l``
-(the log files were opened anew).
+We say ``r`` (ready), ``f`` (we never will be, and why), ``m`` (we retire by ourselves, and why), ``c`` (when a file of
+the application was changed, and which one), ``s`` (what does the status page say?) and ``g`` (the same for
+fpm_get_status()); the watchdog says more on the same socket, without us. We hear ``S`` (the status) and ``l`` (the log
+files were opened anew).
 Nothing that is said here may keep a request waiting, but for the status page, which is one.
 """
 

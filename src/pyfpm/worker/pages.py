@@ -14,8 +14,7 @@ from pyfpm.worker.inline import Adapter
 
 
 class ServerPages:
-    """An adapter around the application's own.
-
+    """
     Args:
       status_path, ping_path: compared with SCRIPT_NAME as it comes, as php-fpm does; None: there is no such page.
       ask_status: the master's answer to a query string, None if it does not come in time.
@@ -23,14 +22,12 @@ class ServerPages:
 
     def __init__(
         self,
-        adapter: Adapter,
         status_path: str | None,
         ping_path: str | None,
         ping_response: str,
         ask_status: Callable[[str], bytes | None],
     ) -> None:
-        self._adapter = adapter
-        self._pages = {}
+        self._pages: dict[str, Callable[[Request, Output], None]] = {}
         if status_path is not None:
             self._pages[status_path] = self._status
         if ping_path is not None:
@@ -38,15 +35,26 @@ class ServerPages:
         self._ping_response = ping_response
         self._ask_status = ask_status
 
-    def __call__(self, request: Request, output: Output) -> int:
+    def before(self, adapter: Adapter) -> Adapter:
+        """An adapter that answers for these, and has this one answer for everything else."""
+        if not self._pages:
+            return adapter
+
+        def answer(request: Request, output: Output) -> int:
+            return 0 if self.answer(request, output) else adapter(request, output)
+
+        return answer
+
+    def answer(self, request: Request, output: Output) -> bool:
+        """False: it is none of the two, and the application's."""
         page = self._pages.get(request.params.get("SCRIPT_NAME", ""))
         if page is None:
-            return self._adapter(request, output)
+            return False
         try:
             page(request, output)
         except ConnectionAbortedError:
             pass  # nobody waits for it any more
-        return 0
+        return True
 
     def _ping(self, request: Request, output: Output) -> None:
         output.write(ping_answer(self._ping_response, request.params.get("REQUEST_METHOD", "GET")))

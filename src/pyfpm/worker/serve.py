@@ -5,10 +5,11 @@ trio waits, the reactor works. All that is not a request is here: signals, the s
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -16,8 +17,11 @@ import sniffio
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
+from pyfpm.sapi.lifespan import Lifespan, StartupError
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker._slot import Slot
+from pyfpm.worker._watchdog import Guard
+from pyfpm.worker.asynchronous import TrioExecutor
 from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import Control
 
@@ -26,6 +30,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 SWEEP_S = 1.0
 # Whether the last request has ended is looked at so often, and connections that nobody took are offered again.
 SWEEP_WHILE_STOPPING_S = 0.1
+# For an application's shutdown, once its last request is answered. The master's patience is 30 seconds, for all of it.
+SHUTDOWN_S = 10.0
 
 
 @contextmanager
@@ -47,7 +53,13 @@ def outside_of_trio() -> Iterator[None]:
         GLOBAL_RUN_CONTEXT.__dict__.update(hidden)
 
 
-async def serve(reactor: Reactor, control: Control, slot: Slot | None = None, code: CodeWatch | None = None) -> None:
+async def serve(
+    reactor: Reactor,
+    control: Control,
+    slot: Slot | None = None,
+    executor: TrioExecutor | None = None,
+    code: CodeWatch | None = None,
+) -> None:
     """Serve until the last request is answered after the master or a limit has said that it is enough.
 
     SIGTERM: stop, with what is in the listen queues answered. SIGQUIT: retire; idle connections go to other workers.
@@ -56,25 +68,34 @@ async def serve(reactor: Reactor, control: Control, slot: Slot | None = None, co
     Args:
       control: to the master, which is told when we are ready. Its end is the master's end, and ours at once.
       slot: told that we are idle now.
+      executor: runs the requests on trio; without one they are none of trio's business.
       code: looks whether the application has changed.
+    Raises:
+      StartupError: the application does not want to serve.
     """
     # Said to a trio.run() in user code, which finds the signals of our own trio taken. They meet as they should: the
     # inner one gives back on its end what it has taken, and Python calls our handlers in any case.
     warnings.filterwarnings("ignore", "It looks like Trio's signal handling code might have collided", RuntimeWarning)
     with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         _interrupt_at(STOP_SIGNALS, reactor)
-        async with trio.open_nursery() as nursery:
+        async with lifespan_of(executor) as lifespan, trio.open_nursery() as nursery:
+            user_code: Callable[[], AbstractContextManager[None]] = outside_of_trio
+            if executor is not None:
+                executor.nursery = nursery
+                user_code = nullcontext
+                if executor.looks_every_s is not None:
+                    nursery.start_soon(_enforce, reactor, executor, executor.looks_every_s)
             finishing = trio.Event()
-            nursery.start_soon(_sweep, reactor, finishing, nursery.cancel_scope)
+            nursery.start_soon(_sweep, reactor, finishing, lifespan, nursery.cancel_scope)
             nursery.start_soon(_listen_to_master, control, nursery.cancel_scope)
-            nursery.start_soon(_drain, reactor, finishing)
+            nursery.start_soon(_drain, reactor, finishing, executor)
             if code is not None:
-                nursery.start_soon(code.run)
+                nursery.start_soon(_watch_code, code)
             if slot is not None:
                 slot.is_idle()
             control.send("r")
             async for number in signals:
-                with outside_of_trio():
+                with user_code():
                     if number == signal.SIGQUIT:
                         reactor.retire()
                     else:
@@ -94,12 +115,62 @@ def _interrupt_at(numbers: tuple[signal.Signals, ...], reactor: Reactor) -> None
         signal.signal(number, handler)
 
 
-async def _drain(reactor: Reactor, finishing: trio.Event) -> None:
+class GuardedLoop(trio.abc.Instrument):
+    """Tells the watchdog whether the loop works or waits."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def before_io_wait(self, timeout: float) -> None:
+        self._guard.idle()
+
+    def after_io_wait(self, timeout: float) -> None:
+        self._guard.busy()
+
+
+@asynccontextmanager
+async def lifespan_of(executor: TrioExecutor | None) -> AsyncIterator[Lifespan | None]:
+    """The application has begun its lifespan, and is cancelled when this is left. Raises StartupError."""
+    if executor is None:
+        yield None
+        return
+    lifespan = Lifespan(executor.adapter.application, executor.log, trio.Event)
+    failed = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lifespan.run)
+        try:
+            await lifespan.startup()
+        except StartupError as error:
+            failed = error
+        else:
+            executor.adapter.state = lifespan.state
+            yield lifespan
+        nursery.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+
+
+async def _enforce(reactor: Reactor, executor: TrioExecutor, looks_every_s: float) -> None:
+    while True:
+        await trio.sleep(looks_every_s)
+        executor.enforce(reactor.lives)
+
+
+async def _watch_code(code: CodeWatch) -> None:
+    while True:
+        await trio.sleep(code.interval_s)
+        code.look()
+
+
+async def _drain(reactor: Reactor, finishing: trio.Event, executor: TrioExecutor | None) -> None:
+    user_code = outside_of_trio if executor is None else nullcontext
     while True:
         await trio.lowlevel.wait_readable(reactor.fileno())
         more = True
         while more:
-            with outside_of_trio():
+            if executor is not None and executor.forked:
+                os._exit(0)
+            with user_code():
                 more = reactor.drain()
             if reactor.retiring:
                 finishing.set()  # a limit is reached
@@ -107,10 +178,14 @@ async def _drain(reactor: Reactor, finishing: trio.Event) -> None:
                 await trio.lowlevel.checkpoint()
 
 
-async def _sweep(reactor: Reactor, finishing: trio.Event, everything: trio.CancelScope) -> None:
+async def _sweep(
+    reactor: Reactor, finishing: trio.Event, lifespan: Lifespan | None, everything: trio.CancelScope
+) -> None:
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     while not finishing.is_set():
         reactor.sweep()
+        if reactor.retiring:
+            break  # a task was the last that it has a mind to run
         for number, handler in handlers.items():
             # User code may have taken them. Looked at here and not after each request, since it is rare.
             if signal.getsignal(number) is not handler:
@@ -121,6 +196,9 @@ async def _sweep(reactor: Reactor, finishing: trio.Event, everything: trio.Cance
     while reactor.unfinished:
         await trio.sleep(SWEEP_WHILE_STOPPING_S)
         reactor.sweep()
+    if lifespan is not None:
+        with trio.move_on_after(SHUTDOWN_S):
+            await lifespan.shutdown()
     everything.cancel()
 
 

@@ -13,14 +13,18 @@ from dataclasses import replace
 import trio
 
 from pyfpm.observe.log import Log, cut
+from pyfpm.sapi.asgi import ASGIAdapter
+from pyfpm.sapi.lifespan import StartupError
 from pyfpm.sapi.revalidation import ImportedModules
 from pyfpm.sapi.services import Services, provide
 from pyfpm.sapi.uploads import directory_for, sweep
+from pyfpm.worker import serve_asyncio
 from pyfpm.worker._output import forks_are_the_users
 from pyfpm.worker._reactor import Reactor
 from pyfpm.worker._slot import Slot
 from pyfpm.worker._watchdog import Watchdog
 from pyfpm.worker.access import RequestLog
+from pyfpm.worker.asynchronous import AsyncioExecutor, TrioExecutor
 from pyfpm.worker.clients import AllowedClients
 from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import Control
@@ -28,14 +32,14 @@ from pyfpm.worker.descriptors import Descriptors
 from pyfpm.worker.inline import Adapter, InlineExecutor
 from pyfpm.worker.pages import ServerPages
 from pyfpm.worker.refusal import Refusal
-from pyfpm.worker.serve import serve
+from pyfpm.worker.serve import GuardedLoop, serve
 from pyfpm.worker.settings import Orders, Settings
 
 
 def work(
     own: Descriptors,
     shared: Descriptors,
-    adapter: Adapter,
+    adapter: Adapter | ASGIAdapter,
     modules: ImportedModules | None,
     orders: Orders,
     log: Log,
@@ -46,6 +50,8 @@ def work(
       own: descriptors of this worker, "control" and "slot"; ours from here on.
       shared: those that all workers of the pool have.
       modules: those that were imported, if they are to follow their files.
+    Raises:
+      StartupError: the application does not want to serve.
     """
     program, settings = orders.program, orders.settings
     slot = Slot(own.first("slot"))
@@ -54,14 +60,21 @@ def work(
     watchdog = Watchdog(
         control.fileno(),
         slow_s=settings.request_slowlog_timeout_s,
-        soft_s=settings.max_execution_time_s,
+        # What it raises in the main thread would hit the loop, or another request.
+        soft_s=0 if isinstance(adapter, ASGIAdapter) else settings.max_execution_time_s,
         hard_s=settings.request_terminate_timeout_s,
         # A static pool can't do anything about it.
         tell_queue=settings.pm != "static",
     )
-    if program.pm_status_path is not None or program.ping_path is not None:
-        adapter = ServerPages(
-            adapter, program.pm_status_path, program.ping_path, program.ping_response, control.ask_status
+    pages = ServerPages(program.pm_status_path, program.ping_path, program.ping_response, control.ask_status)
+    executor: TrioExecutor | AsyncioExecutor | None = None
+    if isinstance(adapter, ASGIAdapter):
+        executor = (TrioExecutor if adapter.loop == "trio" else AsyncioExecutor)(
+            adapter,
+            log,
+            pages,
+            soft_s=settings.max_execution_time_s,
+            hard_s=settings.request_terminate_timeout_s,
         )
     says = _stderr_log(orders, log)
     if program.app is None:
@@ -73,28 +86,56 @@ def work(
         access = RequestLog(files["access_log"], program.access_format, program.pool, paths, json=is_json)
     clients = settings.listen_allowed_clients
     reactor = Reactor(
-        InlineExecutor(adapter),
+        None if isinstance(adapter, ASGIAdapter) else InlineExecutor(pages.before(adapter)),
         Refusal(log),
         _with_jitter(settings),
         log,
+        begin=None if executor is None else executor.begin,
         slot=slot,
         guard=watchdog.guard,
         access=access,
         allowed=AllowedClients(clients, says) if clients else None,
         on_exhausted=lambda reason: control.send("m", reason),
     )
-    provide(Services(functools.partial(_error_log, says, orders.log.limit), control.ask_figures, reactor.exhaust))
+    provide(
+        Services(
+            functools.partial(_error_log, says, orders.log.limit),
+            control.ask_figures,
+            reactor.exhaust,
+            settings.request_terminate_timeout_s or settings.max_execution_time_s,
+        )
+    )
     for fd in shared.all("listener"):
         reactor.listen(socket.socket(fileno=fd))
     reactor.share(socket.socket(fileno=shared.first("give")), socket.socket(fileno=shared.first("take")))
     forks_are_the_users()
     watchdog.start()
+    code = None
     interval_s = program.sapi.python_revalidate_s
     if modules is not None and program.app is not None and interval_s:
         # Scripts look before a request.
-        trio.run(serve, reactor, control, slot, CodeWatch(modules, interval_s, control))
+        code = CodeWatch(modules, interval_s, control)
+    try:
+        _serve(reactor, control, slot, executor, code, watchdog)
+    except StartupError as error:
+        control.send("f", str(error))
+        raise
+
+
+def _serve(
+    reactor: Reactor,
+    control: Control,
+    slot: Slot,
+    executor: TrioExecutor | AsyncioExecutor | None,
+    code: CodeWatch | None,
+    watchdog: Watchdog,
+) -> None:
+    if isinstance(executor, AsyncioExecutor):
+        serve_asyncio.run(reactor, control, slot, executor, code, watchdog.guard if watchdog.watches else None)
+    elif executor is not None and watchdog.watches:
+        trio.run(serve, reactor, control, slot, executor, code, instruments=[GuardedLoop(watchdog.guard)])
     else:
-        trio.run(serve, reactor, control, slot)
+        trio.run(serve, reactor, control, slot, executor, code)
 
 
 def _sweep_uploads(directory: str, says: Callable[[str, str], None]) -> None:

@@ -27,7 +27,9 @@ from typing import NoReturn
 
 from pyfpm.observe.log import Log
 from pyfpm.observe.title import set_title
+from pyfpm.sapi.asgi import ASGIAdapter
 from pyfpm.sapi.failure import describe
+from pyfpm.sapi.lifespan import StartupError
 from pyfpm.sapi.load import LoadError
 from pyfpm.sapi.revalidation import ImportedModules
 from pyfpm.worker import identity
@@ -123,7 +125,7 @@ def _fork(
     control: socket.socket,
     own: Descriptors,
     shared: Descriptors,
-    adapter: Adapter,
+    adapter: Adapter | ASGIAdapter,
     modules: ImportedModules | None,
     orders: Orders,
     log: Log,
@@ -150,6 +152,8 @@ def _fork(
                 os.close(fd)
         work(own, shared, adapter, modules, orders, log)
         status = 0
+    except StartupError as error:
+        log("ERROR", str(error))
     except BaseException as error:
         log("ERROR", f"worker {os.getpid()} failed; please report this\n{describe(error)}")
     finally:

@@ -136,7 +136,7 @@ class Inside:
         if isinstance(error, ModuleNotFoundError) and error.name in GONE:
             error.add_note(f"Python has no module {error.name} since 3.13; the package legacy-cgi brings it back")
         uri = params.get("REQUEST_URI") or params.get("SCRIPT_NAME") or "?"
-        report(output, self._log, error, uri, display=self._settings.display_errors)
+        report(output, self._log, error, uri, self._settings)
         return 255
 
     def _set_variables(self, params: dict[str, str], body_size: int | None) -> None:
