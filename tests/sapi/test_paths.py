@@ -1,4 +1,4 @@
-"""What becomes of the parameters where a path goes on behind the script: php-fpm 8.2's answers, asked of the real one."""
+"""What becomes of the parameters where a path goes on behind the script: the answers of a real php-fpm 8.2."""
 
 from __future__ import annotations
 

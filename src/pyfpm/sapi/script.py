@@ -262,11 +262,10 @@ class _ProcessState:
             sys.setrecursionlimit(self._recursion_limit)
         if gc.isenabled() != self._collects:
             (gc.enable if self._collects else gc.disable)()
-        self.restore_environment()
+        if _changes.take_environment_changed():
+            self.restore_environment()
 
     def restore_environment(self) -> None:
-        if not _changes.take_environment_changed():
-            return
         os.environ = environ = self._live_environ
         # os.putenv() goes around os.environ, which cannot tell what there is besides.
         _changes.clear_environment()
