@@ -47,7 +47,15 @@ if TYPE_CHECKING:
         setcookie,
         setrawcookie,
     )
-    from pyfpm.sapi.input import BodyError, data_stream, input_stream, is_uploaded_file, json_body, move_uploaded_file
+    from pyfpm.sapi.input import (
+        BodyError,
+        data_stream,
+        input_stream,
+        is_uploaded_file,
+        json_body,
+        move_uploaded_file,
+        request_parse_body,
+    )
     from pyfpm.sapi.session.errors import SessionError
     from pyfpm.sapi.session.functions import (
         PHP_SESSION_ACTIVE,
@@ -149,6 +157,7 @@ __all__ = [
     "ob_implicit_flush",
     "ob_list_handlers",
     "ob_start",
+    "request_parse_body",
     "sapi_name",
     "send_file",
     "session_abort",

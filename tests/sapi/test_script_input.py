@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from fakes import Site, process_as_it_was
 
-from pyfpm.sapi.superglobals import parse_cookies, parse_pairs
-
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -14,56 +12,6 @@ FORM = "application/x-www-form-urlencoded"
 def site(tmp_path):
     with process_as_it_was():
         yield Site(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ("", {}),
-        ("a=1&b=2", {"a": "1", "b": "2"}),
-        ("a=1&a=2", {"a": "2"}),
-        ("a=1;b=2", {"a": "1;b=2"}),
-        ("a", {"a": ""}),
-        ("a=", {"a": ""}),
-        ("=1", {}),
-        ("a=b=c", {"a": "b=c"}),
-        ("&&a=1&", {"a": "1"}),
-        ("a+b=c+d", {"a b": "c d"}),
-        ("a=%2B%26%3D", {"a": "+&="}),
-        ("a=%C3%BC&%C3%BC=1", {"a": "ü", "ü": "1"}),
-        ("a=%ff", {"a": "\udcff"}),
-        ("a=%zz%2", {"a": "%zz%2"}),
-        ("a=%00", {"a": "\0"}),
-    ],
-)
-def test_a_query_is_split_at_ampersands_and_decoded(query, found):
-    assert parse_pairs(query) == found
-
-
-@pytest.mark.parametrize(
-    ("header", "found"),
-    [
-        ("a=1; b=2", {"a": "1", "b": "2"}),
-        ("a=first; a=second", {"a": "first"}),
-        ("a=x+y%20z", {"a": "x+y z"}),
-        ("a=1=2", {"a": "1=2"}),
-        ("nothing; a=1;; ", {"a": "1"}),
-        ("a=1&b=2", {"a": "1&b=2"}),
-        ("a=%ff", {"a": "\udcff"}),
-    ],
-)
-def test_a_cookie_header_is_split_at_semicolons_and_the_first_counts(header, found):
-    assert parse_cookies(header) == found
-
-
-def test_an_encoded_cookie_name_cannot_pass_for_a_protected_one():
-    """CVE-2020-7070: the name was percent-decoded."""
-    assert parse_cookies("__%48ost-id=forged") == {"__%48ost-id": "forged"}
-
-
-def test_no_more_than_a_thousand_variables_are_read():
-    many = "&".join(f"v{n}=1" for n in range(2000))
-    assert len(parse_pairs(many)) == len(parse_cookies(many.replace("&", ";"))) == 1000
 
 
 def test_raw_bytes_in_a_query_are_the_text_they_mean_beside_server(site):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -145,6 +146,116 @@ def test_headers_can_be_listed(site):
 
 def test_http_response_code_tells_what_it_was(site):
     assert site.run("echo(http_response_code(), http_response_code(404), http_response_code())").text == "200200404"
+
+
+def test_headers_sent_knows_the_place(site):
+    assert site.run(
+        "where = headers_sent(); echo(where == False, not where, where, [where.file, where.line])"
+    ).text == ("TrueTrueFalse['', 0]")
+    answer = site.run(
+        "\nflush()\nwhere = headers_sent(); echo(where == True, bool(where), where, ' ', where.file, where.line)"
+    )
+    assert answer.text == f"TrueTrueTrue {site.root}/x.py2"
+    assert site.run("import json; echo(json.dumps({'sent': bool(headers_sent())}))").text == '{"sent": false}'
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("header_register_callback(lambda: header('X-A: 1')); echo('b')", [DEFAULT, "X-A: 1"]),
+        ("header_register_callback(lambda: header('X-A: 1')); flush(); echo('b')", [DEFAULT, "X-A: 1"]),
+        ("for n in 1, 2: header_register_callback(lambda: header(f'X-A: {n}'))\necho('b')", [DEFAULT, "X-A: 2"]),
+        ("header_register_callback(lambda: header_remove()); header('X: y'); echo('b')", [DEFAULT]),
+        ("header_register_callback(lambda: echo('a' * 5000)); header('X: y'); echo('b')", [DEFAULT, "X: y"]),
+    ],
+)
+def test_a_callback_may_change_the_headers_before_they_leave(site, source, lines):
+    answer = site.run(source)
+    assert answer.lines == lines, answer.log
+    assert answer.text == "b" + "a" * (5000 if "5000" in source else 0)
+
+
+@pytest.mark.parametrize("when", ["pass", "flush()", "exit()"])
+def test_a_header_callback_that_raises_is_the_failure_of_the_script(site, when):
+    answer = site.run(f"def bad(): raise KeyError('no')\nheader_register_callback(bad); echo('a'); {when}")
+    assert (answer.status, answer.app_status) == (500, 255) and "KeyError: 'no'" in answer.log
+    assert "TypeError: header_register_callback() needs" in site.run("header_register_callback('x')").log
+
+
+def test_the_requests_headers_have_their_usual_spelling(site):
+    params = {
+        "HTTP_HOST": "h", "HTTP_X_REQUESTED_WITH": "ü", "HTTP_DNT": "1", "CONTENT_TYPE": "a/b", "CONTENT_LENGTH": "0",
+        "HTTP_AUTHORIZATION": "Basic x", "HTTP_CONTENT_TYPE": "a/b", "SERVER_NAME": "s", "HTTP_PROXY": "p",
+    }  # fmt: skip
+    answer = site.run("import json; echo(json.dumps([getallheaders(), apache_request_headers()]))", **params)
+    expected = {"Host": "h", "X-Requested-With": "ü", "Dnt": "1", "Authorization": "Basic x", "Content-Type": "a/b",
+                "Content-Length": "0"}  # fmt: skip
+    assert json.loads(answer.text) == [expected, expected]
+
+
+def test_headers_that_the_web_server_sends_empty_in_any_case_are_no_headers(site):
+    params = dict.fromkeys(("CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_CONTENT_LENGTH", "HTTP_X"), "")
+    assert site.run("echo(getallheaders())", **params).text == "{'X': ''}"
+
+
+@pytest.mark.parametrize(
+    ("call", "cookie"),
+    [
+        ("setrawcookie('a', 'b%20c')", "a=b%20c"),
+        ("setrawcookie('a', 'b/+=', 0, '/')", "a=b/+=; path=/"),
+        ("setrawcookie('a')", "a=deleted; expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0"),
+        ("setrawcookie('a', 'b', {'samesite': 'Lax'})", "a=b; SameSite=Lax"),
+    ],
+)
+def test_setrawcookie_sends_the_value_as_it_is(site, call, cookie):
+    assert site.run(call).all("Set-Cookie") == [cookie]
+
+
+# -- default_mimetype and default_charset -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mimetype", "charset", "source", "lines"),
+    [
+        ("text/plain", "UTF-8", "", ["Content-Type: text/plain; charset=UTF-8"]),
+        ("text/plain", "latin-1", "", ["Content-Type: text/plain; charset=latin-1"]),
+        ("text/plain", None, "", ["Content-Type: text/plain"]),
+        ("application/json", "UTF-8", "", ["Content-Type: application/json"]),
+        (None, "UTF-8", "", ["Status: 200 OK"]),
+        (None, "UTF-8", "header('X: y')", ["X: y"]),
+        ("text/html", "latin-1", "header('Content-Type: text/css')", ["Content-Type: text/css;charset=latin-1"]),
+        ("text/html", None, "header('Content-Type: text/css')", ["Content-Type: text/css"]),
+        ("text/plain", "UTF-8", "http_response_code(404)", [
+            "Status: 404 Not Found", "Content-Type: text/plain; charset=UTF-8"]),
+    ],
+)  # fmt: skip
+def test_the_default_content_type_is_configured(tmp_path, mimetype, charset, source, lines):
+    with process_as_it_was():
+        site = Site(tmp_path, default_mimetype=mimetype, default_charset=charset)
+        assert [site.run(source).lines for _ in range(2)] == [lines, lines]
+
+
+# -- streams of events ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("header('Content-Type: text/event-stream')", ["no"]),
+        ("header('content-type: text/event-stream; charset=utf-8')", ["no"]),
+        ("header('Content-Type: text/event-stream'); header('X-Accel-Buffering: yes')", ["yes"]),
+        ("header('X-Accel-Buffering: no'); header('Content-Type: text/event-stream')", ["no"]),
+        ("header('Content-Type: text/plain')", []),
+        ("pass", []),
+    ],
+)
+def test_events_pass_nginx_unbuffered(site, header, expected):
+    assert site.run(f"{header}; echo('data: 1'); flush()").all("X-Accel-Buffering") == expected
+
+
+def test_print_flush_sends_an_event(site):
+    answer = site.run("header('Content-Type: text/event-stream')\nfor n in 1, 2: print('data:', n, flush=True)")
+    assert answer.output.flushes == 2
 
 
 @pytest.mark.parametrize("how", ["flush()", "echo('x' * 5000)", "print('x' * 5000)"])

@@ -447,6 +447,21 @@ def test_headers_of_one_name_and_their_order_are_kept():
     assert run(answering([], headers=headers)).head[:3] == ["Set-Cookie: a=1", "X-A: b", "Set-Cookie: c=2"]
 
 
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ([("Content-Type", "text/event-stream")], ["X-Accel-Buffering: no"]),
+        ([("content-type", "text/event-stream; charset=utf-8"), ("X-A", "b")], ["X-Accel-Buffering: no"]),
+        ([("X-Accel-Buffering", "yes"), ("Content-Type", "text/event-stream")], ["X-Accel-Buffering: yes"]),
+        ([("Content-Type", "text/plain")], []),
+        ([("X-1234567890", "text/event-stream")], []),
+    ],
+)
+def test_events_pass_nginx_unbuffered_unless_the_application_says_otherwise(headers, said):
+    head = run(answering([], headers=headers)).head
+    assert [line for line in head if line.lower().startswith("x-accel")] == said
+
+
 def test_a_subclass_of_str_is_sent_as_its_characters_whatever_it_shows_when_formatted():
     class Evil(str):
         def __format__(self, spec: str) -> str:

@@ -18,7 +18,7 @@ class Around:
     """Runs a script between the two, where there are any."""
 
     def __init__(self, settings: SapiSettings) -> None:
-        self._files = ScriptFiles((), ("",))
+        self._files = ScriptFiles((), ("",), fix_pathinfo=False)
         self._before = settings.auto_prepend_file
         self._behind = settings.auto_append_file
 

@@ -8,6 +8,7 @@ cdef class CurrentRequest:
     cdef public dict ends
     cdef public dict namespace
     cdef readonly object output
+    cdef public bint path_is_decoded
     cdef readonly object request
     cdef readonly ScriptResponse response
     cdef readonly dict server

@@ -16,8 +16,20 @@ from pyfpm.sapi.interface import ROLES, Output, Request
 from pyfpm.sapi.response import ScriptResponse
 from pyfpm.sapi.services import services
 from pyfpm.sapi.settings import SapiSettings
-from pyfpm.sapi.superglobals import parse_cookies, parse_pairs
+from pyfpm.sapi.superglobals import (
+    as_utf8,
+    flat_cookies,
+    flat_query,
+    merge,
+    parse_authorization,
+    parse_cookies,
+    parse_query,
+)
 from pyfpm.sapi.uploads import Uploads, directory_for
+from pyfpm.sapi.variables import Variables
+
+# The letters of request_order.
+REQUEST_ARRAYS = {"G": "_GET", "P": "_POST", "C": "_COOKIE"}
 
 
 class AtEnd(IntEnum):
@@ -44,6 +56,7 @@ class CurrentRequest:
         "ends",
         "namespace",
         "output",
+        "path_is_decoded",
         "request",
         "response",
         "server",
@@ -60,6 +73,8 @@ class CurrentRequest:
         self.server: dict[str, Any] = request.params
         self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD", settings)
         self.namespace: dict[str, Any] = {}
+        # The file's name was percent-encoded, so there may be other characters in ``server`` than the web server sent.
+        self.path_is_decoded = False
         # By stage, in the order they came in; None: nothing is to be done.
         self.ends: dict[AtEnd, list[Callable[[], object]]] | None = None
         # Of sapi.session, once the script calls a function for it.
@@ -131,33 +146,65 @@ class CurrentRequest:
 
     def _server(self) -> dict[str, Any]:
         server = self.server
-        if self.request.non_ascii:
+        authorization = server.get("HTTP_AUTHORIZATION")
+        credentials = parse_authorization(authorization) if authorization else None
+        if self.request.non_ascii or self.path_is_decoded:
             # These are made of the bytes as they came, so before they are text.
             self.superglobal("_GET")
             self.superglobal("_COOKIE")
             for name, value in server.items():
                 if not value.isascii():
-                    server[name] = value.encode("latin-1").decode("utf-8", "surrogateescape")
+                    server[name] = as_utf8(value)
+        if credentials:
+            server.update(credentials)
         server["FCGI_ROLE"] = ROLES[self.request.role]
         now = time.time()
         server["REQUEST_TIME"] = int(now)
         server["REQUEST_TIME_FLOAT"] = now
-        server["PHP_SELF"] = server.get("SCRIPT_NAME", "") + server.get("PATH_INFO", "")
+        script_name = server.get("SCRIPT_NAME", "")
+        path_info = server.get("PATH_INFO")
+        if path_info is None:
+            server["PHP_SELF"] = script_name
+        else:
+            server["PHP_SELF"] = script_name + path_info if self.settings.cgi_fix_pathinfo else path_info
+        # Of a form that has a single field without a name, as <isindex> once was. sys.argv is Python's own.
+        query = server.get("QUERY_STRING")
+        server["argv"] = argv = query.split("+") if query else []
+        server["argc"] = len(argv)
         return server
 
     def _get(self) -> dict[str, Any]:
-        return parse_pairs(self.server.get("QUERY_STRING", ""))
+        text = self.server.get("QUERY_STRING", "")
+        found = flat_query(text, self.settings.max_input_vars)
+        return self.parsed("_GET", parse_query, text) if found is None else found
+
+    def parsed(self, name: str, parse: Callable[[str, Variables], None], text: str) -> dict[str, Any]:
+        """The variables of a superglobal; the operator is told if there are too many."""
+        settings = self.settings
+        variables = Variables(settings.max_input_vars, settings.max_input_nesting_level, name == "_COOKIE")
+        parse(text, variables)
+        if variables.overflowed:
+            self.tell(
+                f"{name}: there are more than max_input_vars = {settings.max_input_vars}; the others are left out"
+            )
+        if variables.too_deep:
+            limit = settings.max_input_nesting_level
+            self.tell(f"{name}: names with more brackets than max_input_nesting_level = {limit} are left out")
+        return variables.result()
 
     def _post(self) -> dict[str, Any]:
         self._made["_POST"], self._made["_FILES"] = read_form(self)
         return self._made["_POST"]
 
     def _cookie(self) -> dict[str, Any]:
-        return parse_cookies(self.server.get("HTTP_COOKIE", ""))
+        text = self.server.get("HTTP_COOKIE", "")
+        found = flat_cookies(text, self.settings.max_input_vars)
+        return self.parsed("_COOKIE", parse_cookies, text) if found is None else found
 
     def _request(self) -> dict[str, Any]:
-        # request_order = "GP", as in php.ini-production: cookies are left out, since others can set them.
-        return self.superglobal("_GET") | self.superglobal("_POST")
+        # Each letter once; without C by default, as in php.ini-production, since others can set cookies.
+        letters = dict.fromkeys(self.settings.request_order.upper())
+        return merge(*[self.superglobal(REQUEST_ARRAYS[letter]) for letter in letters if letter in REQUEST_ARRAYS])
 
     def _files(self) -> dict[str, Any]:
         self.superglobal("_POST")

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pyfpm.sapi.parts import MalformedForm, Part, boundary_of, parts_of
-from pyfpm.sapi.superglobals import parse_pairs
+from pyfpm.sapi.superglobals import flat_query, parse_form
 from pyfpm.sapi.uploads import (
     UPLOAD_ERR_CANT_WRITE,
     UPLOAD_ERR_FORM_SIZE,
@@ -44,16 +44,20 @@ Superglobals = tuple[dict[str, Any], dict[str, Any]]
 
 def read_form(request: CurrentRequest) -> Superglobals:
     """_POST and _FILES of a request; both are empty when it is no form, or was not sent by POST."""
-    server = request.server
-    content_type = server.get("CONTENT_TYPE", "")
-    if not content_type or server.get("REQUEST_METHOD") != "POST":
+    if request.server.get("REQUEST_METHOD") != "POST":
         return {}, {}
+    return read_body(request) or ({}, {})
+
+
+def read_body(request: CurrentRequest) -> Superglobals | None:
+    """The fields and files of a body, whatever the method; None when its Content-Type is not that of a form."""
+    content_type = request.server.get("CONTENT_TYPE", "")
     kind = re.split("[;, ]", content_type, maxsplit=1)[0].lower()
     if kind == URLENCODED:
         return _urlencoded(request), {}
     if kind == MULTIPART:
         return _Multipart(request).read(content_type)
-    return {}, {}
+    return None
 
 
 def _open(request: CurrentRequest) -> BinaryIO:
@@ -73,7 +77,9 @@ def _urlencoded(request: CurrentRequest) -> dict[str, Any]:
     if len(data) > MAX_FORM_SIZE:
         request.tell(f"the form is larger than {MAX_FORM_SIZE} bytes, _POST is empty")
         return {}
-    return parse_pairs(data.decode("latin-1"))
+    text = data.decode("latin-1")
+    found = flat_query(text, request.settings.max_input_vars)
+    return request.parsed("_POST", parse_form, text) if found is None else found
 
 
 class _Multipart:

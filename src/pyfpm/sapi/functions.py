@@ -10,7 +10,7 @@ from operator import index
 from typing import Any, NoReturn, SupportsIndex
 from urllib.parse import quote
 
-from pyfpm.sapi.current import current
+from pyfpm.sapi.current import AtEnd, current
 from pyfpm.sapi.headers import check_value, header_line
 from pyfpm.sapi.response import ScriptResponse
 from pyfpm.sapi.services import services
@@ -185,7 +185,10 @@ def header_register_callback(callback: Callable[[], object]) -> bool:
     registered before is forgotten."""
     if not callable(callback):
         raise TypeError(f"header_register_callback() needs something to call, not {type(callback).__name__}")
-    current().response.before_head = callback
+    request = current()
+    # Where nothing is sent before the end, that is when the script is still there to be asked.
+    request.at_end(AtEnd.OUTPUT, request.response.ask_before_head)
+    request.response.before_head = callback
     return True
 
 

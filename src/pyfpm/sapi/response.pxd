@@ -49,7 +49,7 @@ cdef class ScriptResponse:
     cpdef end(self)
     cpdef error(self, data)
     cdef _must_not_be_complete(self)
-    cdef _call_before_head(self)
+    cpdef ask_before_head(self)
     cdef _send(self, data)
     cdef _note_sender(self)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -38,6 +38,9 @@ class Nowhere:
 
     def sendfile(self, fd: int, offset: int, count: int) -> None:
         pass
+
+    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
+        return []
 
     def discard(self) -> bool:
         return False
@@ -188,10 +191,9 @@ class ScriptResponse:
 
     def send_head(self) -> None:
         """Put the header block and what was held back on its way."""
-        if self.before_head is not None:
-            self._call_before_head()
-            if self.head_sent:  # It has printed as much.
-                return
+        self.ask_before_head()
+        if self.head_sent:  # It has printed as much.
+            return
         self.head_sent = True
         head = self.defaults.head if self.headers is None and self.status is None else self._head()
         if self._bodiless:
@@ -203,10 +205,12 @@ class ScriptResponse:
             self._send(head + b"".join(self._held))
         self._held = []
 
-    def _call_before_head(self) -> None:
-        callback, self.before_head = self.before_head, None
-        assert callback is not None
-        callback()
+    def ask_before_head(self) -> None:
+        """Let the script have its last word on the headers."""
+        callback = self.before_head
+        if callback is not None:
+            self.before_head = None
+            callback()
 
     def _head(self) -> bytes:
         status = self.status
@@ -256,7 +260,10 @@ class ScriptResponse:
         headers = self.headers or []
         if _has(headers, "content-length") or _has(headers, "content-encoding"):
             return False
-        return (_content_type(headers) or self.defaults.content_type).lower().startswith("content-type: text/html")
+        content_type = _content_type(headers)
+        if content_type is None:
+            content_type = self.defaults.content_type
+        return content_type.lower().startswith("content-type: text/html")
 
     def give_up(self) -> None:
         """Somebody else ends the answer: forget what is held back, and add nothing any more."""
@@ -264,6 +271,7 @@ class ScriptResponse:
         self._bodiless = True
         self._held = []
         self.buffers = None
+        self.before_head = None
 
     def end(self) -> None:
         if not self.head_sent:

@@ -18,13 +18,12 @@ cdef class Variables:
     cdef bint _first_counts
     cdef dict _items
     cdef Py_ssize_t _max_depth
-    cdef Py_ssize_t _max_vars
-    cdef _Array _root
-    cdef readonly bint overflowed
+    cdef readonly Py_ssize_t max_vars
+    cdef public bint overflowed
     cdef readonly bint too_deep
 
     cpdef add(self, str name, value)
-    @cython.locals(array=_Array, key=str, top=str, bracket=Py_ssize_t, behind=Py_ssize_t, depth=Py_ssize_t, end=Py_ssize_t, start=Py_ssize_t)
+    @cython.locals(array=_Array, root=_Array, key=str, top=str, bracket=Py_ssize_t, behind=Py_ssize_t, depth=Py_ssize_t, end=Py_ssize_t, start=Py_ssize_t)
     cdef _add_nested(self, str name, value)
     @cython.locals(inner=_Array)
     cdef _Array _array_in(self, _Array array, str key)

@@ -20,6 +20,8 @@ WHITESPACE = " \t\n\v\f\r"
 # Cookies whose names promise something (RFC 6265bis, 4.1.3). A name must not become one by what we do to it.
 PROTECTED = ("__Host-", "__Secure-")
 
+NOWHERE: dict[str, Any] = {}
+
 
 class Variables:
     """An array of variables that is being filled.
@@ -30,16 +32,23 @@ class Variables:
       first_counts: of several plain values of a name the first one is kept, as of cookies, instead of the last.
     """
 
-    __slots__ = ("_arrays", "_count", "_first_counts", "_items", "_max_depth", "_max_vars", "_root", "overflowed",
-                 "too_deep")  # fmt: skip
+    __slots__ = (
+        "_arrays",
+        "_count",
+        "_first_counts",
+        "_items",
+        "_max_depth",
+        "max_vars",
+        "overflowed",
+        "too_deep",
+    )
 
     def __init__(self, max_vars: int, max_depth: int, first_counts: bool = False) -> None:
-        self._max_vars = max_vars
+        self.max_vars = max_vars
         self._max_depth = max_depth
         self._first_counts = first_counts
-        self._root = _Array({}, "")
-        self._items = self._root.items
-        # Each stands behind the one it is in.
+        self._items: dict[str, Any] = {}
+        # The same as an array, and all that is in it, each behind the one it is in: from the first brackets on.
         self._arrays: list[_Array] = []
         self._count = 0
         self.overflowed = False
@@ -48,7 +57,7 @@ class Variables:
     def add(self, name: str, value: Any) -> None:
         """Add one under its decoded name. A name that is empty counts, and is ignored."""
         self._count += 1
-        if self._count > self._max_vars >= 0:
+        if self._count > self.max_vars >= 0:
             self.overflowed = True
         elif not is_plain(name):
             self._add_nested(name, value)
@@ -62,8 +71,10 @@ class Variables:
         top = _mangled(head)
         if not top or _is_forbidden(top, name):
             return
+        if not self._arrays:
+            self._arrays.append(_Array(self._items))
         key: str | None = top
-        array = self._root
+        array = root = self._arrays[0]
         depth = 0
         bracket = len(head)
         while name[bracket : bracket + 1] == "[":
@@ -89,7 +100,7 @@ class Variables:
             bracket = end + 1
         if key is None or _is_forbidden(key, name):
             return
-        if not (self._first_counts and array is self._root and key in self._items):
+        if not (self._first_counts and array is root and key in self._items):
             array.put(key, value)
 
     def _array_in(self, array: _Array, key: str) -> _Array:
@@ -97,7 +108,7 @@ class Variables:
         found = array.items.get(key)
         if isinstance(found, _Array):
             return found
-        inner = _Array(array.items, key)
+        inner = _Array({}, array.items, key)
         array.put(key, inner)
         self._arrays.append(inner)
         return inner
@@ -107,11 +118,11 @@ class Variables:
 
         An array whose keys are 0, 1, 2, ... in this order is a list, any other one a dict.
         """
-        for array in reversed(self._arrays):
+        for array in reversed(self._arrays[1:]):
             # Something else may have come in its place.
             if array.home.get(array.key) is array:
                 array.home[array.key] = list(array.items.values()) if array.is_list else array.items
-        self._arrays = []
+        self._arrays.clear()
         return self._items
 
 
@@ -120,10 +131,11 @@ class _Array:
 
     __slots__ = ("home", "is_list", "items", "key", "next")
 
-    def __init__(self, home: dict[str, Any], key: str) -> None:
+    def __init__(self, items: dict[str, Any], home: dict[str, Any] = NOWHERE, key: str = "") -> None:
+        self.items = items
+        # Where it is.
         self.home = home
         self.key = key
-        self.items: dict[str, Any] = {}
         self.is_list = True
         self.next = LEAST
 
