@@ -72,6 +72,7 @@ setup(
                 extension("pyfpm.observe._scoreboard"),
                 extension("pyfpm.sapi._changes"),
                 extension("pyfpm.sapi._identity"),
+                extension("pyfpm.sapi.cgi._spawn"),
                 extension("pyfpm.worker._process"),
                 extension("pyfpm.worker._slot"),
                 extension("pyfpm.worker._watchdog", c_sources=("csrc/watchdog.c", "csrc/fcgi.c")),

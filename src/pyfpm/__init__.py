@@ -47,7 +47,15 @@ if TYPE_CHECKING:
         setcookie,
         setrawcookie,
     )
-    from pyfpm.sapi.input import BodyError, input_stream, is_uploaded_file, json_body, move_uploaded_file
+    from pyfpm.sapi.input import (
+        BodyError,
+        data_stream,
+        input_stream,
+        is_uploaded_file,
+        json_body,
+        move_uploaded_file,
+        request_parse_body,
+    )
     from pyfpm.sapi.lifecycle import (
         connection_aborted,
         connection_status,
@@ -132,6 +140,7 @@ __all__ = [
     "apache_request_headers",
     "connection_aborted",
     "connection_status",
+    "data_stream",
     "echo",
     "error_log",
     "exit",
@@ -165,6 +174,7 @@ __all__ = [
     "ob_list_handlers",
     "ob_start",
     "register_shutdown_function",
+    "request_parse_body",
     "sapi_name",
     "send_file",
     "session_abort",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextvars
 import io
 import os
+import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pyfpm.sapi.cgi.programs import CGIPrograms
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
 from pyfpm.sapi.settings import SapiSettings
@@ -86,6 +88,13 @@ class FakeOutput:
     def sendfile(self, fd: int, offset: int, count: int) -> None:
         self.write(os.pread(fd, count, offset))
 
+    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
+        self._must_be_open()
+        looks = select.poll()
+        for fd in descriptors:
+            looks.register(fd, select.POLLIN)
+        return [fd for fd, _ in looks.poll(None if timeout_s is None else timeout_s * 1000)]
+
     def discard(self) -> bool:
         if self.started:
             return False
@@ -124,7 +133,13 @@ class Site:
     def __init__(self, root: Path, **settings: Any) -> None:
         self.root = root
         self._logged: list[tuple[str, str]] = []
-        self.adapter = ScriptAdapter(ScriptFiles((str(root),)), self._log, SapiSettings(**settings))
+        self.adapter = self.make_adapter(SapiSettings(**settings))
+
+    def make_adapter(self, settings: SapiSettings) -> ScriptAdapter:
+        files = ScriptFiles(
+            (str(self.root),), fix_pathinfo=settings.cgi_fix_pathinfo, discard_path=settings.cgi_discard_path
+        )
+        return ScriptAdapter(files, self._log, settings)
 
     def _log(self, level: str, text: str) -> None:
         self._logged.append((level, text))
@@ -147,6 +162,19 @@ class Site:
         app_status = contextvars.copy_context().run(self.adapter, request, output)
         output.ended = True
         return Answer(app_status, output, self._logged)
+
+
+class CGISite(Site):
+    """A directory of CGI programs."""
+
+    def make_adapter(self, settings: SapiSettings) -> ScriptAdapter:
+        files = ScriptFiles((str(self.root),), (), ("",))
+        return ScriptAdapter(files, self._log, settings, None, CGIPrograms(self._log, settings, ("GIVEN",)))
+
+    def write(self, source: str | bytes, name: str = "x.py") -> Path:
+        path = super().write(source, name)
+        path.chmod(0o755)
+        return path
 
 
 @contextmanager

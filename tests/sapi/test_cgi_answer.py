@@ -8,8 +8,8 @@ from fakes import FakeOutput
 from pyfpm.sapi.cgi.answer import LARGEST_HEAD, BadAnswer, CGIAnswer
 
 
-def answer_to(*pieces: bytes, bodiless: bool = False) -> bytes:
-    output = FakeOutput()
+def answer_to(*pieces: bytes, bodiless: bool = False, output: FakeOutput | None = None) -> bytes:
+    output = output or FakeOutput()
     answer = CGIAnswer(output, bodiless)
     for piece in pieces:
         answer.write(piece)
@@ -71,9 +71,7 @@ def test_an_answer_is_the_same_however_it_is_written(printed, sent):
 def test_what_is_no_answer_says_why(printed, why):
     output = FakeOutput()
     with pytest.raises(BadAnswer) as error:
-        answer = CGIAnswer(output, False)
-        answer.write(printed)
-        answer.end()
+        answer_to(printed, output=output)
     assert why in str(error.value)
     assert output.sent == b""
 

@@ -28,7 +28,7 @@ FORMAT_LETTERS: dict[str, tuple[str, ...]] = {
 
 def check_pool(pool: PoolConfig) -> None:
     """Raise ConfigError for the first thing that cannot be."""
-    for step in (_places, _manager, _pages, _logs, _directories):
+    for step in (_places, _manager, _pages, _logs, _directories, _cgi):
         step(pool)
 
 
@@ -147,6 +147,20 @@ def _directories(pool: PoolConfig) -> None:
     for directive, path in (*inside, ("spool_directory", pool.spool_directory if not pool.chroot else None)):
         if path is not None and not os.path.isdir(path):
             raise _wrong(pool, f"{directive} = {path!r}: there is no such directory")
-    for extension in pool.extensions:
+    for extension in pool.extensions or ():
         if not extension.startswith("."):
             raise _wrong(pool, f"security.limit_extensions = {extension!r}: an extension begins with a dot")
+
+
+def _cgi(pool: PoolConfig) -> None:
+    if pool.app_kind != "cgi":
+        return
+    if pool.app is not None:
+        raise _wrong(pool, "app.kind = cgi has no app", "without app, the files of doc_root are CGI programs")
+    if not pool.docroots:
+        # Any executable of this machine, with a body that the sender chooses: /bin/sh would do.
+        raise _wrong(
+            pool,
+            "app.kind = cgi needs doc_root",
+            "doc_root = /usr/lib/cgi-bin, say: else whoever reaches the socket could run any program there is",
+        )

@@ -228,11 +228,12 @@ class PoolConfig(ScriptConfig):
         in_file=True,
         differs="Without a file: no.",
     )
-    extensions: tuple[str, ...] = directive(
+    extensions: tuple[str, ...] | None = directive(
         "security.limit_extensions",
         values.words,
-        (".py",),
-        "What a script's name must end in; nothing for any name.",
+        None,
+        "What a script's name must end in; nothing for any name. Unset, .py .cgi, and any name with app.kind = cgi.",
+        example=".py .cgi",
         differs="php-fpm has .php .phar.",
     )
     app: str | None = directive(
@@ -247,7 +248,8 @@ class PoolConfig(ScriptConfig):
         "app.kind",
         values.app_kind,
         None,
-        "What app is, where it is not to be found out.",
+        "What app is, where it is not to be found out. Without app: script, or cgi, which makes CGI programs of all"
+        " executable files of doc_root.",
         example="wsgi",
         differs="new",
     )

@@ -206,14 +206,15 @@ def script_findings(case: Case) -> list[Finding]:
 
 
 def _reason(case: Case, name: str) -> str:
-    from pyfpm.sapi.script_file import NotRunnable, ScriptFiles
+    from pyfpm.sapi.script_file import NotRunnable, ScriptFiles, cgi_extensions, extensions_of
 
     roots = case.pool.docroots if case.pool else ()
-    extensions = case.pool.extensions if case.pool else (".py",)
+    kind = case.pool.app_kind if case.pool else None
+    extensions = extensions_of(kind, case.pool.extensions if case.pool else None)
     # As the protocol decodes params, so that no byte of the name is lost.
     wire = name.encode("utf-8", "surrogateescape").decode("latin-1")
     try:
-        ScriptFiles(tuple(roots), tuple(extensions)).find({"SCRIPT_FILENAME": wire})
+        ScriptFiles(tuple(roots), extensions, cgi_extensions(kind)).find({"SCRIPT_FILENAME": wire})
     except NotRunnable as error:
         return str(error)
     except SyntaxError as error:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from pyfpm.sapi.body import whole
 from pyfpm.sapi.forms import read_form
-from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.interface import ROLES, Output, Request
 from pyfpm.sapi.response import ScriptResponse
 from pyfpm.sapi.services import services
 from pyfpm.sapi.settings import SapiSettings
@@ -167,6 +167,7 @@ class CurrentRequest:
                     server[name] = as_utf8(value)
         if credentials:
             server.update(credentials)
+        server["FCGI_ROLE"] = ROLES[self.request.role]
         now = time.time()
         server["REQUEST_TIME"] = int(now)
         server["REQUEST_TIME_FLOAT"] = now

@@ -5,8 +5,13 @@ The worker's classes fit these; an adapter knows nothing else of the world below
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, Protocol
+
+from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER
+
+# Source (PHP): $_SERVER['FCGI_ROLE'].
+ROLES = {RESPONDER: "RESPONDER", AUTHORIZER: "AUTHORIZER", FILTER: "FILTER"}
 
 
 class Request(Protocol):
@@ -52,6 +57,11 @@ class Output(Protocol):
     def sendfile(self, fd: int, offset: int, count: int) -> None:
         """Add bytes of an open regular file, which are sent without being read into memory. The descriptor may be
         closed afterwards, the file must not be shortened."""
+
+    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
+        """Wait until one of these can be read or is at its end: which of them. Empty when the time is up, which a
+        signal may make sooner; None waits for ever. Meanwhile the web server takes what is queued for it, and may
+        hang up."""
 
     def discard(self) -> bool:
         """Take back everything that was written; False, and nothing is done, if ``started``."""

@@ -6,13 +6,15 @@ cdef class ScriptAdapter:
     cdef ScriptFiles _files
     cdef object _log
     cdef object _settings
+    cdef object _cgi
     cdef object _revalidation
     cdef object _around
+    cdef object _authorizer
     cdef object _streams
     cdef _ProcessState _process
     cdef bint _starts_sessions
 
-    cdef _refuse(self, output)
+    cdef _refuse(self, output, status)
     cdef _run(self, Script script, CurrentRequest current)
     cdef _at_end(self, stage, CurrentRequest current, status)
     cdef _status_of(self, error, CurrentRequest current)
@@ -30,5 +32,5 @@ cdef class _ProcessState:
     cdef int _recursion_limit
     cdef bint _collects
 
-    cdef restore(self, Script script)
-    cdef _restore_environment(self)
+    cpdef restore(self, Script script)
+    cpdef restore_environment(self)

@@ -18,17 +18,19 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Callable
 from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import Any
 
+from pyfpm.protocol import AUTHORIZER
 from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.around import Around
+from pyfpm.sapi.authorizer import AuthorizerFile
 from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
-from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted, Nowhere
 from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
@@ -36,6 +38,8 @@ from pyfpm.sapi.session.functions import session_start
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
 from pyfpm.sapi.timeout import is_timeout
+
+RunCGI = Callable[[Script, Request, Output, "_ProcessState"], int]
 
 # What a script's namespace is given last, so that all that comes behind it is the script's own.
 LAST_OF_OURS = "__file__"
@@ -53,6 +57,7 @@ class ScriptAdapter:
       files: which files may run.
       log: ``log(level, text)``, for the reasons of a 404 and for uncaught exceptions.
       revalidation: of imported modules, if they are to follow their files.
+      cgi: runs what ``files`` says is a CGI program.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class ScriptAdapter:
         log: Log,
         settings: SapiSettings = DEFAULTS,
         revalidation: Revalidation | None = None,
+        cgi: RunCGI | None = None,
     ) -> None:
         self._files = files
         self._log = log
@@ -68,6 +74,8 @@ class ScriptAdapter:
         self._revalidation = revalidation
         has_around = settings.auto_prepend_file or settings.auto_append_file
         self._around = Around(settings) if has_around else None
+        self._cgi = cgi
+        self._authorizer = AuthorizerFile(settings.authorizer_file)
         self._streams = ScriptStreams()
         self._process = _ProcessState()
         self._starts_sessions = settings.session_auto_start
@@ -83,19 +91,22 @@ class ScriptAdapter:
         current = CurrentRequest(request, output, self._settings)
         enter(current)
         try:
-            script = self._files.find(server)
+            script = self._files.find(server) if request.role != AUTHORIZER else self._authorizer.find()
         except NotRunnable as reason:
             self._log("WARNING", f"script not found: {reason}")
-            return self._refuse(output)
+            return self._refuse(output, reason.status)
         except Exception as error:  # It is not Python, or too much of it.
             report(output, self._log, error, server.get("REQUEST_URI", "?"), self._settings)
             return 255
+        if self._cgi is not None and script.is_cgi:
+            enter(None)  # Its output is another one than a script's.
+            return self._cgi(script, request, output, self._process)
         return self._run(script, current)
 
-    def _refuse(self, output: Output) -> int:
+    def _refuse(self, output: Output, status: int) -> int:
         try:
-            output.error(b"Primary script unknown")
-            pages.answer(output, 404)
+            output.error(b"Primary script unknown" if status == 404 else b"Access to the script has been denied")
+            pages.answer(output, status)
         except ConnectionAbortedError:
             pass  # Nobody waits for it any more.
         return 255
@@ -109,9 +120,9 @@ class ScriptAdapter:
             self._streams.install()
             # Before _ENV is made.
             self._process.restore(script)
-            if script.is_rewritten:
-                current.superglobal("_SERVER")["SCRIPT_FILENAME"] = script.asked.decode("utf-8", "surrogateescape")
-            namespace.update(FUNCTIONS)
+            if script.is_decoded:
+                current.path_is_decoded = True
+            namespace.update(script.functions)
             for name in script.superglobals:
                 namespace[name] = current.superglobal(name)
             namespace[LAST_OF_OURS] = script.path
@@ -250,11 +261,11 @@ class _ProcessState:
             sys.setrecursionlimit(self._recursion_limit)
         if gc.isenabled() != self._collects:
             (gc.enable if self._collects else gc.disable)()
-        if _changes.take_environment_changed():
-            self._restore_environment()
-            _changes.take_environment_changed()
+        self.restore_environment()
 
-    def _restore_environment(self) -> None:
+    def restore_environment(self) -> None:
+        if not _changes.take_environment_changed():
+            return
         os.environ = environ = self._live_environ
         # os.putenv() goes around os.environ, which cannot tell what there is besides.
         _changes.clear_environment()
@@ -262,6 +273,7 @@ class _ProcessState:
             del environ[name]
         environ.update(self._environ)
         time.tzset()
+        _changes.take_environment_changed()
 
 
 def _let_go(namespace: dict[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,7 @@ cdef class Connection(Sender):
     cdef int _feed(self, Live live) except -1
     cdef int _part(self, Request request) except -1
     cdef bint must_wait(self) noexcept
+    cdef bint is_full(self) noexcept
     cdef bint is_paused(self) noexcept
     cdef bint waits_for_body(self)
     cdef int wake_writers(self) except -1

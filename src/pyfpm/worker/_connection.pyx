@@ -441,7 +441,12 @@ cdef class Connection(Sender):
 
     cdef bint must_wait(self) noexcept:
         """What was read has to wait until something else has gone."""
-        return self.queued > READ_WHILE_QUEUED or self.ahead > READ_AHEAD
+        return self.is_full() or self.is_paused()
+
+    cdef bint is_full(self) noexcept:
+        """Too much waits to be sent for more to be asked for. A task waits by itself, at max_queued, and may well send
+        what it reads: then a web server that writes all it has before it reads needs the more of room."""
+        return self.queued > (READ_WHILE_QUEUED if self.service.begin is None else self.service.max_queued)
 
     cdef bint is_paused(self) noexcept:
         return self.ahead > READ_AHEAD

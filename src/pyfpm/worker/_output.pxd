@@ -31,6 +31,7 @@ cdef class Output:
     cdef int end(self, uint32_t app_status) except -1
     cdef int close(self) except -1
     cdef int _end(self, uint32_t app_status) except -1
+    cdef int _drop(self) except -1
     cdef bint _is_open(self) except -1
     cdef int _push_large(self, data) except -1
     cdef int _note_head(self, const uint8_t *start, size_t length) except -1

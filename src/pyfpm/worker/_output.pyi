@@ -1,5 +1,6 @@
 """Where the answer to one request goes; see ``pyfpm.sapi.interface.Output`` for an adapter's view of it."""
 
+from collections.abc import Sequence
 from typing import final
 
 @final
@@ -64,6 +65,18 @@ class Output:
         request has ended.
 
         False, and nothing is done, if the answer is complete already, or has not begun.
+        """
+
+    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
+        """Wait until one of these (at most 8) can be read or is at its end; return those.
+
+        Args:
+          timeout_s: None waits for ever. When it is up the result is empty; a signal, or a web server that takes some
+            of what is queued, makes that sooner.
+
+        Raises:
+          ConnectionAbortedError: the web server has hung up.
+          ValueError: the request is over.
         """
 
     def discard(self) -> bool:

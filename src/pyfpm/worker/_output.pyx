@@ -7,8 +7,10 @@ An Output outlives its request only as a shell: whoever keeps it and writes late
 answer to another request.
 """
 import os
+from math import ceil
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
@@ -28,7 +30,26 @@ from pyfpm.worker._sender cimport Sender
 from pyfpm.worker._watchdog cimport fpm_guard_enter, fpm_guard_leave
 
 
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int c_poll "poll"(pollfd *fds, unsigned long nfds, int timeout)
+
+# poll's bits are the same, but one of them is for programs alone that define _GNU_SOURCE.
+cdef extern from "<sys/epoll.h>" nogil:
+    enum:
+        EPOLLIN
+        EPOLLOUT
+        EPOLLERR
+        EPOLLHUP
+        EPOLLRDHUP
+
+
 cdef enum:
+    # Descriptors that one call of wait takes.
+    MOST_WAITED_FOR = 8
     # Content that is collected before it is sent, in bytes. One page of most sites fits; less than a record holds.
     STAGING = 32 * 1024
     # A write of this size or more is sent from where it lies instead of being copied.
@@ -164,6 +185,44 @@ cdef class Output:
                 if guarded:
                     fpm_guard_leave(sender.guard)
         return True
+
+    def wait(self, descriptors, timeout_s):
+        """Wait for one of some descriptors, and for the web server to hang up. See the stub."""
+        cdef pollfd looks[MOST_WAITED_FOR + 1]
+        cdef int count = 0
+        cdef int got
+        cdef int timeout_ms = -1 if timeout_s is None else <int>min(ceil(timeout_s * 1000), 1e9)
+        self._is_open()
+        for fd in descriptors:
+            if count == MOST_WAITED_FOR:
+                raise ValueError(f"more than {MOST_WAITED_FOR} descriptors to wait for")
+            looks[count].fd = fd
+            looks[count].events = EPOLLIN
+            count += 1
+        looks[count].fd = self._sender.fd
+        looks[count].events = EPOLLRDHUP | (EPOLLOUT if self._sender.pending() else 0)
+        with nogil:  # touches nothing but looks, which is on this stack
+            got = c_poll(looks, count + 1, timeout_ms)
+        if got < 0:
+            PyErr_CheckSignals()
+            return []
+        if self._ended:
+            return []
+        if looks[count].revents & EPOLLOUT:
+            self.flush()
+        if looks[count].revents & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            self._drop()
+            self._is_open()
+        return [looks[at].fd for at in range(count) if looks[at].revents]
+
+    cdef int _drop(self) except -1:
+        cdef bint guarded = fpm_guard_enter(self._sender.guard)
+        try:
+            self._sender.drop()
+        finally:
+            if guarded:
+                self._sender.leave()
+        return 0
 
     def discard(self):
         """Take back what was written, if nothing of it is sent. See the stub."""

@@ -26,7 +26,7 @@ from libc.string cimport memcpy, memset
 from posix.unistd cimport close
 
 from pyfpm.protocol._server cimport Budget
-from pyfpm.worker._connection cimport READ_WHILE_QUEUED, Connection, Owner, Service, clock_now, open_connection
+from pyfpm.worker._connection cimport Connection, Owner, Service, clock_now, open_connection
 from pyfpm.worker._slot cimport FPM_STAGE_RETIRING, Slot, fpm_slot_set
 from pyfpm.worker._watchdog cimport (
     FPM_CLEAN_FRESH,
@@ -346,6 +346,8 @@ cdef class Reactor(Owner):
                 self._settle(connection)  # there may be room for it in the handoff socket now
         if not self._accepting and not self._stopping and not self._retiring:
             self._watch_listeners(True)
+        if self._service.access is not None:
+            self._service.access.flush()  # of requests that a task has ended
 
     @property
     def requests(self):
@@ -660,7 +662,7 @@ cdef class Reactor(Owner):
             interest = EPOLLRDHUP if connection.is_paused() else EPOLLIN
         elif connection.is_paused():
             interest = EPOLLOUT | EPOLLRDHUP
-        elif connection.queued > READ_WHILE_QUEUED or (connection.closing and not connection.lingering):
+        elif connection.is_full() or (connection.closing and not connection.lingering):
             interest = EPOLLOUT
         else:
             interest = EPOLLIN | EPOLLOUT

@@ -6,10 +6,11 @@ import sys
 
 from pyfpm.observe.log import Log
 from pyfpm.sapi.asgi import ASGIAdapter
+from pyfpm.sapi.cgi.programs import CGIPrograms
 from pyfpm.sapi.load import LoadError, kind_of, load, loop_of
 from pyfpm.sapi.revalidation import ImportedModules, Revalidation
 from pyfpm.sapi.script import ScriptAdapter
-from pyfpm.sapi.script_file import ScriptFiles
+from pyfpm.sapi.script_file import ScriptFiles, cgi_extensions, extensions_of
 from pyfpm.sapi.services import services
 from pyfpm.sapi.session.errors import SessionError
 from pyfpm.sapi.session.stores import store_of
@@ -42,12 +43,7 @@ def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> 
       BaseException: whatever it raises itself.
     """
     if program.app is None:
-        _prepare_sessions(program.sapi)
-        revalidation = None
-        if modules is not None:
-            interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
-            revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
-        return ScriptAdapter(ScriptFiles(program.docroots, program.extensions), log, program.sapi, revalidation)
+        return _script_adapter(program, log, modules)
     before = set(sys.modules)
     application = load(program.app) if modules is None else load(program.app, modules.note)
     kind = program.app_kind or kind_of(application, program.app)
@@ -64,3 +60,22 @@ def _prepare_sessions(settings: SapiSettings) -> None:
         store_of(settings.session_save_handler, settings.session_save_path)
     except SessionError as error:
         raise LoadError(str(error)) from None
+
+
+def _script_adapter(program: Program, log: Log, modules: ImportedModules | None) -> ScriptAdapter:
+    """For files of the document root: in a CGI pool all of them are CGI programs, else those whose names say so."""
+    _prepare_sessions(program.sapi)
+    kind = program.app_kind
+    files = ScriptFiles(
+        program.docroots,
+        extensions_of(kind, program.extensions),
+        cgi_extensions(kind),
+        fix_pathinfo=program.sapi.cgi_fix_pathinfo,
+        discard_path=program.sapi.cgi_discard_path,
+    )
+    revalidation = None
+    if modules is not None:
+        interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
+        revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
+    programs = CGIPrograms(log, program.sapi, tuple(name for name, _ in program.env))
+    return ScriptAdapter(files, log, program.sapi, revalidation, programs)

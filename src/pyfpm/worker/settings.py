@@ -54,7 +54,7 @@ class Program:
     pool: str
     app: str | None
     docroots: tuple[str, ...]
-    extensions: tuple[str, ...]
+    extensions: tuple[str, ...] | None
     app_kind: str | None
     app_loop: str | None
     chroot: str | None

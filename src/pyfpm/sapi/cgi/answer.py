@@ -1,7 +1,8 @@
 """What a CGI program prints, made into an answer: its header block is read and checked, then the body goes through.
 
-Lines end in ``\\n`` or ``\\r\\n``, as the programs have it; the web server gets ``\\r\\n``. Nothing of an answer is sent
-before its header block is complete and right, so that there is a 500 with its reason in the log instead of a bad one.
+Lines end in ``\\n`` or ``\\r\\n``, as the programs have it; the web server gets ``\\r\\n``. Nothing of an answer is
+sent before its header block is complete and right, so that there is a 500 with its reason in the log instead of a bad
+one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,27 @@
+"""CGI programs, whichever way each of them runs."""
+
+from __future__ import annotations
+
+from pyfpm.sapi.cgi.inside import Inside
+from pyfpm.sapi.cgi.process import Process
+from pyfpm.sapi.failure import Log
+from pyfpm.sapi.interface import Output, Request
+from pyfpm.sapi.script import _ProcessState
+from pyfpm.sapi.script_file import Script
+from pyfpm.sapi.settings import SapiSettings
+
+
+class CGIPrograms:
+    """What a ``ScriptAdapter`` calls for a file that is a CGI program.
+
+    Args:
+      env_names: what the operator gives to programs by name (``env[]``).
+    """
+
+    def __init__(self, log: Log, settings: SapiSettings, env_names: tuple[str, ...] = ()) -> None:
+        self._inside = Inside(log, settings, env_names)
+        self._process = Process(log, settings, env_names)
+
+    def __call__(self, script: Script, request: Request, output: Output, process: _ProcessState) -> int:
+        run = self._process if script.code is None else self._inside
+        return run(script, request, output, process)

@@ -1,0 +1,121 @@
+"""The variables of a CGI program: what the web server said of the request (RFC 3875, 4.1), and little of the process.
+
+What is left out, and why: web servers send empty values for what there is not (``fastcgi_param REMOTE_USER
+$remote_user;``), where programs ask only whether the variable is there. And whoever can connect to us can send any
+parameter, so none may change how a program is found, loaded or interpreted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote_to_bytes
+
+# Precedent: Apache's DEFAULT_PATH. Without one, "#!/usr/bin/env perl" would depend on the C library's taste.
+DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+# What a variable can be called, and no program asks for other names. A shell takes what it is given as text to run in
+# some of those.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+# Not set where they would be empty [RFC 3875, 4.1: "NULL" and "unset" are the same for these].
+_UNSET_IF_EMPTY = (
+    "AUTH_TYPE",
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "PATH_INFO",
+    "PATH_TRANSLATED",
+    "REMOTE_HOST",
+    "REMOTE_IDENT",
+    "REMOTE_USER",
+)
+
+# httpoxy (CVE-2016-5385), then what loaders, interpreters and the C library act on.
+_NEVER = re.compile(
+    r"HTTP_PROXY|FCGI_.*|UWSGI_.*|LD_.*|PYTHON.*|PERL.*|RUBY.*|LUA_.*|NODE_.*|PHPRC|PHP_.*|CLASSPATH|_?JAVA_.*|JDK_.*"
+    r"|PATH|HOME|TMPDIR|SHELL|ENV|BASH.*|SHELLOPTS|IFS|PS4|GCONV_PATH|LOCPATH|NLSPATH|HOSTALIASES|RES_OPTIONS|MALLOC_.*"
+    r"|GLIBC_TUNABLES|OPENSSL_.*|SSL_CERT_(FILE|DIR)|GIT_EXEC_PATH|GIT_SSH.*|GIT_CONFIG.*"
+)
+
+# The request's own names. What a container's or a shell's environment has under these is about something else.
+_OF_A_REQUEST = re.compile(
+    r"(HTTP|SERVER|REMOTE|REQUEST|REDIRECT|SCRIPT|DOCUMENT|CONTENT|CONTEXT)_.*"
+    r"|SSL_(CIPHER|CLIENT|COMPRESS|PROTOCOL|SECURE|SERVER|SESSION|TLS|VERSION).*|AUTH_TYPE|GATEWAY_INTERFACE|HTTPS|PATH_INFO|PATH_TRANSLATED|QUERY_STRING"
+)
+
+# A web server sends the same names each time: name -> whether it is passed on.
+_known: dict[str, bool] = {}
+MOST_KNOWN = 1000
+
+# Of the process's own environment, what a program in a process of its own has besides what env[] names. fcgiwrap hands
+# over all of it, with whatever secrets are in there; Apache has PATH and LD_LIBRARY_PATH.
+_OF_THE_PROCESS = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_.*|TZ|TMPDIR|LD_LIBRARY_PATH|LD_PRELOAD")
+
+
+def without_those_of_requests(environ: Mapping[str, str], also: Iterable[str] = ()) -> dict[str, str]:
+    """Our environment as a program that runs in this process finds it.
+
+    Args:
+      also: what the operator has given to programs by name (``env[]``): it stays.
+    """
+    names = set(also)
+    found = {name: value for name, value in environ.items() if name in names or not _OF_A_REQUEST.fullmatch(name)}
+    found.setdefault("PATH", DEFAULT_PATH)
+    return found
+
+
+def of_the_process(environ: Mapping[str, str], also: Iterable[str] = ()) -> dict[str, str]:
+    """What a process that is started for a request has of our environment; ``also`` as above."""
+    names = set(also)
+    found = {name: value for name, value in environ.items() if name in names or _OF_THE_PROCESS.fullmatch(name)}
+    found.setdefault("PATH", DEFAULT_PATH)
+    return found
+
+
+def of_the_request(params: Mapping[str, str], ours: Mapping[str, str], body_size: int | None) -> dict[str, str]:
+    """The meta-variables, as ``os.environ`` has text.
+
+    Args:
+      params: the web server's, a character a byte.
+      ours: environment of the process; of what is there, only the request's own names are replaced.
+      body_size: bytes of the body; None if there is none.
+    """
+    found = {}
+    for name, value in params.items():
+        if name in ours and not _OF_A_REQUEST.fullmatch(name):
+            continue
+        if not _is_passed_on(name) or "\0" in value:
+            continue
+        found[name] = value if value.isascii() else os.fsdecode(value.encode("latin-1"))
+    for name in _UNSET_IF_EMPTY:
+        if name in found and not found[name]:
+            del found[name]
+    # RFC 3875, 4.1.4, 4.1.7 and 4.1.12: these are always there.
+    found.setdefault("GATEWAY_INTERFACE", "CGI/1.1")
+    found.setdefault("QUERY_STRING", "")
+    found.setdefault("REQUEST_METHOD", "GET")
+    # What it says is what there is, also where the web server could not know it (a body that came in chunks).
+    if body_size is not None:
+        found["CONTENT_LENGTH"] = str(body_size)
+    elif "CONTENT_LENGTH" in found or found["REQUEST_METHOD"] in ("POST", "PUT", "PATCH"):
+        found["CONTENT_LENGTH"] = "0"
+    return found
+
+
+def _is_passed_on(name: str) -> bool:
+    known = _known.get(name)
+    if known is None:
+        known = _NAME.fullmatch(name) is not None and _NEVER.fullmatch(name) is None
+        if len(_known) < MOST_KNOWN:
+            _known[name] = known
+    return known
+
+
+def search_words(params: Mapping[str, str]) -> list[str]:
+    """The command line of an indexed query, one without ``=``: split at ``+`` and decoded [RFC 3875, 4.4]."""
+    query = params.get("QUERY_STRING", "")
+    if not query or "=" in query or params.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+        return []
+    words = [os.fsdecode(unquote_to_bytes(word.encode("latin-1"))) for word in query.split("+")]
+    return [] if any("\0" in word for word in words) else words
