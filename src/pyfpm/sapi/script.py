@@ -202,7 +202,8 @@ class ScriptAdapter:
     def _refuse_body(self, error: BodyError, current: CurrentRequest) -> int:
         """What was sent is at fault, not the script."""
         try:
-            current.output.error(f"Python message: {error}".encode("utf-8", "backslashreplace"))
+            told = b"; " * current.response.told
+            current.output.error(told + f"Python message: {error}".encode("utf-8", "backslashreplace"))
             if current.output.discard():
                 pages.answer(current.output, error.status)
         except ConnectionAbortedError:

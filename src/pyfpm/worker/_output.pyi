@@ -51,6 +51,18 @@ class Output:
           OSError: the descriptor cannot be duplicated; nothing of the file is added.
         """
 
+    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
+        """Wait until one of these (at most 8) can be read or is at its end; return those.
+
+        Args:
+          timeout_s: None waits for ever. When it is up the result is empty; a signal, or a web server that takes some
+            of what is queued, makes that sooner.
+
+        Raises:
+          ConnectionAbortedError: the web server has hung up.
+          ValueError: the request is over.
+        """
+
     def is_given_up(self) -> bool:
         """Has the web server hung up, or said that it wants no answer (ABORT_REQUEST)? Costs a system call.
 
@@ -65,18 +77,6 @@ class Output:
         request has ended.
 
         False, and nothing is done, if the answer is complete already, or has not begun.
-        """
-
-    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
-        """Wait until one of these (at most 8) can be read or is at its end; return those.
-
-        Args:
-          timeout_s: None waits for ever. When it is up the result is empty; a signal, or a web server that takes some
-            of what is queued, makes that sooner.
-
-        Raises:
-          ConnectionAbortedError: the web server has hung up.
-          ValueError: the request is over.
         """
 
     def discard(self) -> bool:

@@ -156,6 +156,43 @@ cdef class Output:
             if guarded:
                 self._sender.leave()
 
+    def wait(self, descriptors, timeout_s):
+        """Wait for one of some descriptors, and for the web server to hang up. See the stub."""
+        cdef pollfd looks[MOST_WAITED_FOR + 1]
+        cdef int count = 0
+        cdef int got
+        cdef int timeout_ms = -1 if timeout_s is None else <int>min(ceil(timeout_s * 1000), 1e9)
+        if not self._is_open():
+            return []
+        for fd in descriptors:
+            if count == MOST_WAITED_FOR:
+                raise ValueError(f"more than {MOST_WAITED_FOR} descriptors to wait for")
+            looks[count].fd = fd
+            looks[count].events = EPOLLIN
+            count += 1
+        looks[count].fd = self._sender.fd
+        looks[count].events = EPOLLRDHUP | (EPOLLOUT if self._sender.pending() else 0)
+        with nogil:  # touches nothing but looks, which is on this stack
+            got = c_poll(looks, count + 1, timeout_ms)
+        if got < 0:
+            PyErr_CheckSignals()
+            return []
+        if looks[count].revents & EPOLLOUT:
+            self.flush()
+        if looks[count].revents & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            self._drop()
+            self._is_open()  # which says that it is not
+        return [looks[at].fd for at in range(count) if looks[at].revents]
+
+    cdef int _drop(self) except -1:
+        cdef bint guarded = fpm_guard_enter(self._sender.guard)
+        try:
+            self._sender.drop()
+        finally:
+            if guarded:
+                self._sender.leave()
+        return 0
+
     def is_given_up(self):
         """Has the web server hung up, or said that it wants no answer? See the stub."""
         if not self._ended and not in_forked_child and not self._given_up:
@@ -185,44 +222,6 @@ cdef class Output:
                 if guarded:
                     fpm_guard_leave(sender.guard)
         return True
-
-    def wait(self, descriptors, timeout_s):
-        """Wait for one of some descriptors, and for the web server to hang up. See the stub."""
-        cdef pollfd looks[MOST_WAITED_FOR + 1]
-        cdef int count = 0
-        cdef int got
-        cdef int timeout_ms = -1 if timeout_s is None else <int>min(ceil(timeout_s * 1000), 1e9)
-        self._is_open()
-        for fd in descriptors:
-            if count == MOST_WAITED_FOR:
-                raise ValueError(f"more than {MOST_WAITED_FOR} descriptors to wait for")
-            looks[count].fd = fd
-            looks[count].events = EPOLLIN
-            count += 1
-        looks[count].fd = self._sender.fd
-        looks[count].events = EPOLLRDHUP | (EPOLLOUT if self._sender.pending() else 0)
-        with nogil:  # touches nothing but looks, which is on this stack
-            got = c_poll(looks, count + 1, timeout_ms)
-        if got < 0:
-            PyErr_CheckSignals()
-            return []
-        if self._ended:
-            return []
-        if looks[count].revents & EPOLLOUT:
-            self.flush()
-        if looks[count].revents & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-            self._drop()
-            self._is_open()
-        return [looks[at].fd for at in range(count) if looks[at].revents]
-
-    cdef int _drop(self) except -1:
-        cdef bint guarded = fpm_guard_enter(self._sender.guard)
-        try:
-            self._sender.drop()
-        finally:
-            if guarded:
-                self._sender.leave()
-        return 0
 
     def discard(self):
         """Take back what was written, if nothing of it is sent. See the stub."""
