@@ -29,7 +29,6 @@ from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
-from pyfpm.sapi.names import FUNCTIONS
 from pyfpm.sapi.response import Aborted
 from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
@@ -119,7 +118,7 @@ class ScriptAdapter:
             self._process.restore(script)
             if script.is_decoded:
                 current.path_is_decoded = True
-            namespace.update(FUNCTIONS)
+            namespace.update(script.functions)
             for name in script.superglobals:
                 namespace[name] = current.superglobal(name)
             namespace[LAST_OF_OURS] = script.path

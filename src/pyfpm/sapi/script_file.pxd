@@ -2,6 +2,7 @@ cdef class Script:
     cdef readonly bytes asked
     cdef readonly object code
     cdef readonly str directory
+    cdef readonly dict functions
     cdef readonly object identity
     cdef readonly str path
     cdef readonly bint settled

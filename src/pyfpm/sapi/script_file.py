@@ -19,6 +19,7 @@ from pyfpm.sapi import paths
 from pyfpm.sapi._identity import FileIdentity
 from pyfpm.sapi.cgi.kind import LONGEST_LINE, kind_of
 from pyfpm.sapi.current import SUPERGLOBALS
+from pyfpm.sapi.names import FUNCTIONS
 
 # Compiled files that a worker keeps. Precedent: opcache.max_accelerated_files = 10000.
 CACHE_SIZE = 10_000
@@ -36,7 +37,7 @@ DECODED = "decoded:"
 # A line break in a path could be meant for our log; none of these is in the name of a script.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# A script that uses one of these may reach any superglobal by its name as text, so it gets them all.
+# A script that uses one of these may reach anything by its name as text, so it gets all there is.
 _BY_NAME = frozenset({"globals", "locals", "vars", "dir", "eval", "exec", "GLOBALS", "__dict__", "__main__"})
 
 
@@ -79,6 +80,7 @@ class Script:
         "asked",
         "code",
         "directory",
+        "functions",
         "identity",
         "is_cgi",
         "is_decoded",
@@ -102,10 +104,13 @@ class Script:
         self.is_cgi = False
         # A CGI program's: python -u.
         self.unbuffered = False
-        # PHP's auto_globals_jit: only what the script names is made.
+        # PHP's auto_globals_jit, for functions as well: only what the script names is put into its namespace. There are
+        # so many that it would cost a request more than running a small script does.
         names = _names_in(code) if code is not None else set()
-        used = SUPERGLOBALS if names & _BY_NAME else [name for name in SUPERGLOBALS if name in names]
-        self.superglobals = tuple(used)
+        if names & _BY_NAME:
+            names = FUNCTIONS.keys() | SUPERGLOBALS.keys()
+        self.functions = {name: FUNCTIONS[name] for name in FUNCTIONS if name in names}
+        self.superglobals = tuple([name for name in SUPERGLOBALS if name in names])
 
 
 class ScriptFiles:
