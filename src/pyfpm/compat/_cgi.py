@@ -94,6 +94,13 @@ class CGIOutput:
         self._held.clear()
         return True
 
+    def is_given_up(self) -> bool:
+        return self._gone
+
+    def finish(self) -> bool:
+        """The web server waits for our process, so there is nothing to gain."""
+        return False
+
     def _must_be_there(self) -> None:
         if self._gone:
             raise ConnectionAbortedError("the web server does not read the answer")

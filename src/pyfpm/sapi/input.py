@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
+from pyfpm.sapi.body import whole
 from pyfpm.sapi.current import current
 from pyfpm.sapi.forms import read_body
 
@@ -162,7 +163,18 @@ def _copy(path: str, to: str, mode: int) -> None:
         raise
 
 
+def data_stream() -> BinaryIO:
+    """The file that a filter is given (FCGI_DATA), as a binary file at its beginning; empty for the other roles.
+
+    What has come counts. FCGI_DATA_LENGTH is what the web server said beforehand: where it is more, something is
+    missing. FCGI_DATA_LAST_MOD is the file's time, in seconds since 1970.
+
+    Source: FastCGI 1.0, 6.4 "Filter".
+    """
+    return whole(current().request.data)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (input_stream, is_uploaded_file, json_body, move_uploaded_file, request_parse_body)
+    for function in (data_stream, input_stream, is_uploaded_file, json_body, move_uploaded_file, request_parse_body)
 }

@@ -2,7 +2,6 @@ cdef class Script:
     cdef readonly bytes asked
     cdef readonly object code
     cdef readonly str directory
-    cdef readonly dict functions
     cdef readonly object identity
     cdef readonly str path
     cdef readonly bint settled
@@ -10,6 +9,7 @@ cdef class Script:
     cdef public bint is_decoded
     cdef readonly tuple superglobals
     cdef readonly bint unbuffered
+    cdef readonly dict functions
 
 
 cdef class ScriptFiles:
