@@ -47,7 +47,25 @@ if TYPE_CHECKING:
         setcookie,
         setrawcookie,
     )
-    from pyfpm.sapi.input import BodyError, input_stream, is_uploaded_file, json_body, move_uploaded_file
+    from pyfpm.sapi.input import (
+        BodyError,
+        data_stream,
+        input_stream,
+        is_uploaded_file,
+        json_body,
+        move_uploaded_file,
+        request_parse_body,
+    )
+    from pyfpm.sapi.lifecycle import (
+        connection_aborted,
+        connection_status,
+        fastcgi_finish_request,
+        ignore_user_abort,
+        memory_get_peak_usage,
+        memory_get_usage,
+        register_shutdown_function,
+        set_time_limit,
+    )
     from pyfpm.sapi.session.errors import SessionError
     from pyfpm.sapi.session.functions import (
         PHP_SESSION_ACTIVE,
@@ -96,7 +114,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BodyError",
+    "ExecutionTimeout",
     "GLOBALS",
+    "PHP_SESSION_ACTIVE",
+    "PHP_SESSION_DISABLED",
+    "PHP_SESSION_NONE",
+    "SessionError",
     "UPLOAD_ERR_CANT_WRITE",
     "UPLOAD_ERR_EXTENSION",
     "UPLOAD_ERR_FORM_SIZE",
@@ -112,17 +136,15 @@ __all__ = [
     "_POST",
     "_REQUEST",
     "_SERVER",
-    "BodyError",
-    "ExecutionTimeout",
-    "apache_request_headers",
     "_SESSION",
-    "PHP_SESSION_ACTIVE",
-    "PHP_SESSION_DISABLED",
-    "PHP_SESSION_NONE",
-    "SessionError",
+    "data_stream",
+    "apache_request_headers",
+    "connection_aborted",
+    "connection_status",
     "echo",
     "error_log",
     "exit",
+    "fastcgi_finish_request",
     "flush",
     "fpm_get_status",
     "getallheaders",
@@ -132,9 +154,12 @@ __all__ = [
     "headers_list",
     "headers_sent",
     "http_response_code",
+    "ignore_user_abort",
     "input_stream",
     "is_uploaded_file",
     "json_body",
+    "memory_get_peak_usage",
+    "memory_get_usage",
     "move_uploaded_file",
     "ob_clean",
     "ob_end_clean",
@@ -148,6 +173,8 @@ __all__ = [
     "ob_implicit_flush",
     "ob_list_handlers",
     "ob_start",
+    "request_parse_body",
+    "register_shutdown_function",
     "sapi_name",
     "send_file",
     "session_abort",
@@ -167,6 +194,7 @@ __all__ = [
     "session_status",
     "session_unset",
     "session_write_close",
+    "set_time_limit",
     "setcookie",
     "setrawcookie",
 ]

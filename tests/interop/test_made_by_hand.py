@@ -33,7 +33,7 @@ def pairs(*params: tuple[str, str]) -> bytes:
 
 @pytest.fixture(scope="module")
 def server(site: Path):
-    server = Server("--docroot", str(site))
+    server = Server("--docroot", str(site), "-d", f"authorizer_file={site}/params.py")
     try:
         server.wait_until_ready()
         yield server

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from pyfpm.sapi import forms, parts
 from pyfpm.sapi.parts import MalformedForm, Part, boundary_of, names_in, parts_of
+from pyfpm.sapi.settings import SapiSettings
+from pyfpm.sapi.variables import Variables
 
 END = b"--B--\r\n"
 MULTIPART = "multipart/form-data; boundary=B"
@@ -157,6 +159,23 @@ def test_only_what_is_posted_is_a_form(site, method):
     assert site.run(source, field("x") + END, REQUEST_METHOD=method, CONTENT_TYPE=MULTIPART).text == "{}{}"
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "POST"])
+def test_of_other_methods_a_form_can_be_asked_for(site, method):
+    source = """
+fields, files = request_parse_body()
+echo(fields, files["f"]["size"], is_uploaded_file(files["f"]["tmp_name"]), fields is _POST, len(_POST))
+"""
+    answer = site.run(source, field("x") + file() + END, REQUEST_METHOD=method, CONTENT_TYPE=MULTIPART)
+    assert answer.text == "{'x': '1'}5True" + ("True1" if method == "POST" else "False0"), answer.log
+    answer = site.run("echo(request_parse_body())", b"a[]=1", REQUEST_METHOD=method, CONTENT_TYPE=FORM)
+    assert answer.text == "({'a': ['1']}, {})"
+
+
+def test_what_is_no_form_cannot_be_asked_for_as_one(site):
+    answer = site.run("request_parse_body()", b"{}", REQUEST_METHOD="PUT", CONTENT_TYPE="application/json")
+    assert answer.status == 415 and "'application/json'" in answer.stderr
+
+
 def test_without_a_body_there_is_an_empty_form(site):
     answer = site.run("echo(_POST, _FILES)", None, REQUEST_METHOD="POST", CONTENT_TYPE=MULTIPART)
     assert answer.text == "{}{}" and "multipart/form-data" in answer.stderr
@@ -277,8 +296,6 @@ class _Request:
     """As much of a CurrentRequest as a form needs, whose files go nowhere."""
 
     def __init__(self, body: bytes, content_type: str) -> None:
-        from pyfpm.sapi.settings import SapiSettings
-
         self.server = {"REQUEST_METHOD": "POST", "CONTENT_TYPE": content_type}
         self.settings = SapiSettings()
         self.body = body
@@ -294,6 +311,11 @@ class _Request:
 
     def discard(self, path: str) -> None:
         pass
+
+    def parsed(self, name: str, parse: Any, text: str) -> dict[str, Any]:
+        variables = Variables(self.settings.max_input_vars, self.settings.max_input_nesting_level)
+        parse(text, variables)
+        return variables.result()
 
     def tell(self, text: str, *, to_log: bool = False) -> None:
         self.told.append(text)

@@ -11,7 +11,8 @@ import time
 import pytest
 from fakes import Site, process_as_it_was
 
-from pyfpm.sapi.script_file import NotRunnable, ScriptFiles, script_path
+from pyfpm.sapi.paths import script_path
+from pyfpm.sapi.script_file import NotRunnable, ScriptFiles
 from support.server import public_directory
 
 GOOD = "echo('good')"
@@ -42,7 +43,6 @@ def is_404(answer, *reasons):
         ("x.py", "not an absolute path"),
         ("{root}/missing.py", "no such file"),
         ("{root}/missing/x.py", "no such file"),
-        ("{root}/x.py/", "extension"),
         ("{root}/x.py ", "extension"),
         ("{root}/x.py.", "extension"),
         ("{root}/x.PY", "extension"),
@@ -50,7 +50,9 @@ def is_404(answer, *reasons):
         ("{root}/x.txt", "extension"),
         ("{root}/x", "extension"),
         ("{root}/x.txt/.py", "not a directory"),
-        ("{root}/x.py/y.py", "not a directory"),
+        ("{root}/missing.py/y.py", "no such file"),
+        ("{root}/directory.py/", "not a regular file"),
+        ("{root}/directory.py/y.py", "no such file"),
         ("{root}/x.py\0.txt", "control character"),
         ("{root}/x.txt\0.py", "control character"),
         ("{root}/a\n[23-Nov-2026] NOTICE: forged.py", "control character"),

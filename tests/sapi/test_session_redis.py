@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -12,7 +13,7 @@ from fakes import Site, process_as_it_was
 from pyfpm.sapi import services
 from pyfpm.sapi.session import ids
 from pyfpm.sapi.session.errors import SessionError
-from pyfpm.sapi.session.stores import store_of
+from pyfpm.sapi.session.stores import owner, store_of
 from pyfpm.sapi.session.stores.redis import RedisStore
 from support.redis_server import RedisServer
 
@@ -147,3 +148,24 @@ def test_redis_going_away_in_the_middle_is_a_500(redis, tmp_path, monkeypatch):
         answer = site.run(source)
         redis.start()
     assert answer.status == 500 and "page" not in answer.text and "sessions are in unix://" in answer.log
+
+
+def test_the_session_of_a_process_that_is_gone_is_free_at_once(store, redis, held_id):
+    pid = os.fork()
+    if not pid:
+        RedisStore(redis.url).open(held_id, LIFE_S)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert store._client.pttl(lock_of(held_id)) > 0
+    held = store.open(held_id, LIFE_S)
+    assert held.data == b'{"a":1}'
+    held.release()
+
+
+def test_a_process_of_another_machine_or_time_is_not_taken_for_gone():
+    machine, pid, started = owner.ours().split("/")
+    assert int(pid) == os.getpid() and int(started) > 0
+    assert not owner.is_gone(f"{machine}/{pid}/{started}")
+    assert owner.is_gone(f"{machine}/{pid}/1")
+    for other in ("", "x", f"other/{pid}/1", f"{machine}/x/1", f"{machine}/{10**30}/1", f"{machine}/{pid}/"):
+        assert not owner.is_gone(other)

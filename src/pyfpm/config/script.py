@@ -46,6 +46,14 @@ class ScriptConfig:
         example="/srv/www/append.py",
         differs="PHP's.",
     )
+    authorizer_file: str | None = directive(
+        "authorizer_file",
+        values.optional_path,
+        None,
+        "Script that answers a web server's authorizer requests (FastCGI's role); without one they are refused.",
+        example="/srv/www/authorizer.py",
+        differs="new",
+    )
     memory_limit: int = directive(
         "memory_limit",
         values.size_or_none,

@@ -18,7 +18,7 @@ class Around:
     """Runs a script between the two, where there are any."""
 
     def __init__(self, settings: SapiSettings) -> None:
-        self._files = ScriptFiles((), ("",))
+        self._files = ScriptFiles((), ("",), fix_pathinfo=False)
         self._before = settings.auto_prepend_file
         self._behind = settings.auto_append_file
 
@@ -39,6 +39,8 @@ class Around:
             reason = str(refused).rpartition(": ")[2]
             raise RuntimeError(f"{directive} = {path!r} cannot run: {reason}") from None
         namespace = current.namespace
+        for name, function in found.functions.items():
+            namespace.setdefault(name, function)
         for name in found.superglobals:
             namespace.setdefault(name, current.superglobal(name))
         namespace["__file__"] = found.path

@@ -44,16 +44,20 @@ Superglobals = tuple[dict[str, Any], dict[str, Any]]
 
 def read_form(request: CurrentRequest) -> Superglobals:
     """_POST and _FILES of a request; both are empty when it is no form, or was not sent by POST."""
-    server = request.server
-    content_type = server.get("CONTENT_TYPE", "")
-    if not content_type or server.get("REQUEST_METHOD") != "POST":
+    if request.server.get("REQUEST_METHOD") != "POST":
         return {}, {}
+    return read_body(request) or ({}, {})
+
+
+def read_body(request: CurrentRequest) -> Superglobals | None:
+    """The fields and files of a body, whatever the method; None when its Content-Type is not that of a form."""
+    content_type = request.server.get("CONTENT_TYPE", "")
     kind = re.split("[;, ]", content_type, maxsplit=1)[0].lower()
     if kind == URLENCODED:
         return _urlencoded(request), {}
     if kind == MULTIPART:
         return _Multipart(request).read(content_type)
-    return {}, {}
+    return None
 
 
 def _open(request: CurrentRequest) -> BinaryIO:

@@ -11,7 +11,9 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
+from pyfpm.sapi.body import whole
 from pyfpm.sapi.current import current
+from pyfpm.sapi.forms import read_body
 
 # Largest body that json_body() reads, in bytes, unless it is told another one. What becomes of it in memory is several
 # times as large. Precedent: PHP's post_max_size of 8 MiB.
@@ -45,6 +47,23 @@ def input_stream() -> BinaryIO:
     return current().open_body()
 
 
+def request_parse_body() -> tuple[dict[str, Any], dict[str, Any]]:
+    """What _POST and _FILES are to a POST, for PUT, PATCH and others, which have none; the files are uploads like any.
+
+    Raises:
+      BodyError: it is no form by its Content-Type (415).
+
+    Source (PHP): request_parse_body(), of 8.4. What is over a limit is left out and told to the operator, as of _POST.
+    """
+    request = current()
+    if request.server.get("REQUEST_METHOD") == "POST":
+        return request.superglobal("_POST"), request.superglobal("_FILES")
+    found = read_body(request)
+    if found is None:
+        raise BodyError(415, f"the body is not a form: its Content-Type is {_shown(request.server)}")
+    return found
+
+
 def json_body(*, any_type: bool = False, max_size: int = MAX_JSON_SIZE) -> Any:
     """What the body says in JSON; read anew each time.
 
@@ -61,8 +80,7 @@ def json_body(*, any_type: bool = False, max_size: int = MAX_JSON_SIZE) -> Any:
     request = current()
     content_type = request.server.get("CONTENT_TYPE", "").partition(";")[0].strip(" \t")
     if not any_type and not _JSON_TYPE.fullmatch(content_type):
-        is_now = f"{content_type[:100]!a}" if content_type else "not set"
-        raise BodyError(415, f"the body is not JSON: its Content-Type is {is_now}")
+        raise BodyError(415, f"the body is not JSON: its Content-Type is {_shown(request.server)}")
     with request.open_body() as body:
         data = body.read(max_size + 1)
     if len(data) > max_size:
@@ -78,6 +96,11 @@ def json_body(*, any_type: bool = False, max_size: int = MAX_JSON_SIZE) -> Any:
         raise BodyError(400, f"the body is not JSON: {error}") from None
     except RecursionError:
         raise BodyError(400, "the body is JSON that is nested too deeply") from None
+
+
+def _shown(server: dict[str, Any]) -> str:
+    content_type = server.get("CONTENT_TYPE")
+    return f"{content_type[:100]!a}" if content_type else "not set"
 
 
 def _no_number(name: str) -> NoReturn:
@@ -140,6 +163,18 @@ def _copy(path: str, to: str, mode: int) -> None:
         raise
 
 
+def data_stream() -> BinaryIO:
+    """The file that a filter is given (FCGI_DATA), as a binary file at its beginning; empty for the other roles.
+
+    What has come counts. FCGI_DATA_LENGTH is what the web server said beforehand: where it is more, something is
+    missing. FCGI_DATA_LAST_MOD is the file's time, in seconds since 1970.
+
+    Source: FastCGI 1.0, 6.4 "Filter".
+    """
+    return whole(current().request.data)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (input_stream, is_uploaded_file, json_body, move_uploaded_file)
+    function.__name__: function
+    for function in (data_stream, input_stream, is_uploaded_file, json_body, move_uploaded_file, request_parse_body)
 }

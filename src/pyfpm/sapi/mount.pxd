@@ -1,1 +1,2 @@
 cpdef tuple mount_of(dict params, program=*)
+cpdef tuple mount_of_authorizer(dict params)

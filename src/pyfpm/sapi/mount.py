@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import unquote
 
 
 def mount_of(params: dict[str, str], program: str | None = None) -> tuple[str, str]:
@@ -33,3 +34,12 @@ def _is_program(params: dict[str, str], script_name: str, program: str) -> bool:
     """The web server's script is the program that we run in: /cgi-bin/app.cgi, or a ScriptAlias of it."""
     name = os.path.basename(program)
     return bool(name) and (params.get("SCRIPT_FILENAME") == program or script_name.endswith("/" + name))
+
+
+def mount_of_authorizer(params: dict[str, str]) -> tuple[str, str]:
+    """The same for an authorizer, which is no resource, and is given no path of its own (FastCGI 1.0, 6.3). An
+    application that looks at paths finds the one that the visitor asks for."""
+    path_info = params.get("PATH_INFO")
+    if not path_info:
+        path_info = unquote(params.get("REQUEST_URI", "").partition("?")[0], "latin-1")
+    return params.get("SCRIPT_NAME", ""), path_info or "/"

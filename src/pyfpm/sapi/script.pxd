@@ -9,6 +9,7 @@ cdef class ScriptAdapter:
     cdef object _cgi
     cdef object _revalidation
     cdef object _around
+    cdef object _authorizer
     cdef object _streams
     cdef _ProcessState _process
     cdef bint _starts_sessions
@@ -16,7 +17,8 @@ cdef class ScriptAdapter:
     cdef _refuse(self, output, status)
     cdef _run(self, Script script, CurrentRequest current)
     cdef _at_end(self, stage, CurrentRequest current, status)
-    cdef _execute(self, Script script, CurrentRequest current)
+    cdef _status_of(self, error, CurrentRequest current)
+    cdef _report(self, error, output, CurrentRequest current, bint takes_a_message=*)
     cdef _refuse_body(self, error, CurrentRequest current)
     cdef _failed(self, error, CurrentRequest current)
 

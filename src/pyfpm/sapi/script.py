@@ -23,19 +23,21 @@ from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import Any
 
+from pyfpm.protocol import AUTHORIZER
 from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.around import Around
+from pyfpm.sapi.authorizer import AuthorizerFile
 from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
-from pyfpm.sapi.names import FUNCTIONS
-from pyfpm.sapi.response import Aborted
+from pyfpm.sapi.response import Aborted, Nowhere
 from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
 from pyfpm.sapi.session.functions import session_start
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
+from pyfpm.sapi.timeout import is_timeout
 
 RunCGI = Callable[[Script, Request, Output, "_ProcessState"], int]
 
@@ -70,9 +72,10 @@ class ScriptAdapter:
         self._log = log
         self._settings = settings
         self._revalidation = revalidation
-        self._cgi = cgi
         has_around = settings.auto_prepend_file or settings.auto_append_file
         self._around = Around(settings) if has_around else None
+        self._cgi = cgi
+        self._authorizer = AuthorizerFile(settings.authorizer_file)
         self._streams = ScriptStreams()
         self._process = _ProcessState()
         self._starts_sessions = settings.session_auto_start
@@ -88,7 +91,7 @@ class ScriptAdapter:
         current = CurrentRequest(request, output, self._settings)
         enter(current)
         try:
-            script = self._files.find(server)
+            script = self._files.find(server) if request.role != AUTHORIZER else self._authorizer.find()
         except NotRunnable as reason:
             self._log("WARNING", f"script not found: {reason}")
             return self._refuse(output, reason.status)
@@ -117,9 +120,9 @@ class ScriptAdapter:
             self._streams.install()
             # Before _ENV is made.
             self._process.restore(script)
-            if script.is_rewritten:
-                current.superglobal("_SERVER")["SCRIPT_FILENAME"] = script.asked.decode("utf-8", "surrogateescape")
-            namespace.update(FUNCTIONS)
+            if script.is_decoded:
+                current.path_is_decoded = True
+            namespace.update(script.functions)
             for name in script.superglobals:
                 namespace[name] = current.superglobal(name)
             namespace[LAST_OF_OURS] = script.path
@@ -128,11 +131,13 @@ class ScriptAdapter:
             references = getrefcount(namespace)
             if self._starts_sessions:
                 session_start()
-            status = self._execute(script, current)
-        except Aborted:
-            status = 1
+            if self._around is None:
+                exec(script.code, namespace)
+            else:
+                self._around.run(script, current)
+            status = 0
         except BaseException as error:
-            status = self._failed(error, current)
+            status = self._status_of(error, current)
         if current.ends is not None:
             status = self._at_end(AtEnd.SHUTDOWN, current, status)
         self._streams.finish()
@@ -151,10 +156,8 @@ class ScriptAdapter:
             status = self._at_end(AtEnd.SESSION, current, status)
         try:
             current.response.end()
-        except Aborted:
-            status = 1
-        except Exception as error:
-            status = self._failed(error, current)
+        except BaseException as error:
+            status = self._status_of(error, current)
         if current.ends is not None:
             status = self._at_end(AtEnd.CLEANUP, current, status)
         return status
@@ -163,30 +166,38 @@ class ScriptAdapter:
         while (callback := current.next_at_end(stage)) is not None:
             try:
                 callback()
-            except Aborted:
-                status = 1
             except BaseException as error:
-                status = self._failed(error, current)
+                if stage == AtEnd.SHUTDOWN:
+                    current.drop_at_end(stage)
+                elif stage == AtEnd.CLEANUP:
+                    # The answer is complete, and nothing is wrong with it.
+                    self._report(error, Nowhere(), current)
+                    continue
+                status = self._status_of(error, current)
+        if stage == AtEnd.SHUTDOWN:
+            current.response.keep_page()
         return status
 
-    def _execute(self, script: Script, current: CurrentRequest) -> int:
-        """What the interpreter does with a script and its SystemExit: None is success, an int the status, else a
-        message."""
-        try:
-            if self._around is None:
-                exec(script.code, current.namespace)
-            else:
-                self._around.run(script, current)
-        except Aborted:
-            raise
-        except SystemExit as end:
-            if end.code is None:
-                return 0
-            if isinstance(end.code, int):
-                return end.code & 0xFF
-            current.response.error(f"{end.code}\n".encode("utf-8", "backslashreplace"))
+    def _status_of(self, error: BaseException, current: CurrentRequest) -> int:
+        """What ended the script, as the interpreter's exit status: of SystemExit None is success, an int the status,
+        else a message."""
+        if isinstance(error, Aborted):
+            # Who still prints something, a shutdown function or a destructor, is not to be ended by it again.
+            current.response.disown()
             return 1
-        return 0
+        if not isinstance(error, SystemExit):
+            return self._failed(error, current)
+        if error.code is None:
+            return 0
+        if isinstance(error.code, int):
+            return error.code & 0xFF
+        try:
+            current.response.error(f"{error.code}\n".encode("utf-8", "backslashreplace"))
+        except Aborted:
+            pass
+        except BaseException as other:
+            return self._failed(other, current)
+        return 1
 
     def _refuse_body(self, error: BodyError, current: CurrentRequest) -> int:
         """What was sent is at fault, not the script."""
@@ -199,16 +210,25 @@ class ScriptAdapter:
         return 255
 
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
+        current.timed_out = current.timed_out or is_timeout(error)
         takes_a_message = current.response.takes_a_message()
         current.response.give_up()
         if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
         if isinstance(error, BodyError):
             return self._refuse_body(error, current)
+        self._report(error, current.output, current, takes_a_message)
+        if current.has_at_end(AtEnd.SHUTDOWN) and not self._settings.display_errors:
+            status = 504 if is_timeout(error) else 500
+            current.response.go_on(status, current.server.get("REQUEST_METHOD") == "HEAD")
+        return 255
+
+    def _report(
+        self, error: BaseException, output: Output, current: CurrentRequest, takes_a_message: bool = False
+    ) -> None:
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
         told = current.response.told
-        report(current.output, self._log, error, uri, self._settings, told=told, takes_a_message=takes_a_message)
-        return 255
+        report(output, self._log, error, uri, self._settings, told=told, takes_a_message=takes_a_message)
 
 
 class _ProcessState:

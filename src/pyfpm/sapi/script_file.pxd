@@ -6,9 +6,10 @@ cdef class Script:
     cdef readonly str path
     cdef readonly bint settled
     cdef readonly bint is_cgi
-    cdef readonly bint is_rewritten
+    cdef public bint is_decoded
     cdef readonly tuple superglobals
     cdef readonly bint unbuffered
+    cdef readonly dict functions
 
 
 cdef class ScriptFiles:
@@ -17,9 +18,13 @@ cdef class ScriptFiles:
     cdef tuple _extensions
     cdef tuple _cgi
     cdef dict _cache
+    cdef bint _fix_pathinfo
+    cdef bint _discard_path
 
-    cpdef Script find(self, server)
-    cdef Script _find_for_apache(self, filename)
+    cpdef Script find(self, dict server)
+    cdef Script _find_encoded(self, asked)
+    cdef bint _is_settled(self, dict server)
+    cdef Script _look_up(self, path, key)
     cdef Script _keep(self, filename, Script script)
-    cdef Script _open(self, path)
+    cdef Script _open(self, path, asked)
     cdef bint _is_inside(self, final)

@@ -15,9 +15,11 @@ from types import CodeType
 from typing import Any
 from urllib.parse import unquote
 
+from pyfpm.sapi import paths
 from pyfpm.sapi._identity import FileIdentity
 from pyfpm.sapi.cgi.kind import LONGEST_LINE, kind_of
 from pyfpm.sapi.current import SUPERGLOBALS
+from pyfpm.sapi.names import FUNCTIONS
 
 # Compiled files that a worker keeps. Precedent: opcache.max_accelerated_files = 10000.
 CACHE_SIZE = 10_000
@@ -29,10 +31,13 @@ UNSETTLED_NS = 20_000_000
 # What keeps a file from being opened and is not about it: a 404 would be wrong, and may be kept by caches.
 NOT_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 
+# Before a path in the cache that is kept as it was asked for, percent-encoded. No path begins with it.
+DECODED = "decoded:"
+
 # A line break in a path could be meant for our log; none of these is in the name of a script.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# A script that uses one of these may reach any superglobal by its name as text, so it gets them all.
+# A script that uses one of these may reach anything by its name as text, so it gets all there is.
 _BY_NAME = frozenset({"globals", "locals", "vars", "dir", "eval", "exec", "GLOBALS", "__dict__", "__main__"})
 
 
@@ -64,6 +69,10 @@ class NotExecutable(NotRunnable):
     status = 403  # as all web servers answer, and the first thing that people look for
 
 
+class IsDirectory(NotRunnable):
+    """So the script may be in it."""
+
+
 class Script:
     """A file that was checked and compiled; or a CGI program, which has no ``code`` if it runs as a process."""
 
@@ -71,9 +80,10 @@ class Script:
         "asked",
         "code",
         "directory",
+        "functions",
         "identity",
         "is_cgi",
-        "is_rewritten",
+        "is_decoded",
         "path",
         "settled",
         "superglobals",
@@ -89,15 +99,19 @@ class Script:
         self.identity = identity
         # False: it was changed so short a time ago that another change may bear the same time.
         self.settled = True
-        # It was asked for in Apache's way.
-        self.is_rewritten = False
+        # Its name was percent-encoded.
+        self.is_decoded = False
         self.is_cgi = False
         # A CGI program's: python -u.
         self.unbuffered = False
-        # PHP's auto_globals_jit: only what the script names is made.
+        # PHP's auto_globals_jit: only what the script names is made. So it is with functions: to put all of them into
+        # a namespace takes 2 us, and there are more of them each year.
         names = _names_in(code) if code is not None else set()
         used = SUPERGLOBALS if names & _BY_NAME else [name for name in SUPERGLOBALS if name in names]
         self.superglobals = tuple(used)
+        self.functions = dict(FUNCTIONS)
+        if not names & _BY_NAME:
+            self.functions = {name: FUNCTIONS[name] for name in FUNCTIONS if name in names}
 
 
 class ScriptFiles:
@@ -107,51 +121,78 @@ class ScriptFiles:
       roots: directories that a script must be in, wherever links lead; none for anywhere.
       extensions: what a script's name must end in, in this case; none for any name.
       cgi: what the name of one that is a CGI program ends in; ``""`` for all.
+      fix_pathinfo: a path may go on behind the script.
+      discard_path: without ``fix_pathinfo``, SCRIPT_FILENAME counts though there is a PATH_TRANSLATED.
     """
 
     def __init__(
-        self, roots: tuple[str, ...], extensions: tuple[str, ...] = (".py",), cgi: tuple[str, ...] = ()
+        self,
+        roots: tuple[str, ...],
+        extensions: tuple[str, ...] = (".py",),
+        cgi: tuple[str, ...] = (),
+        *,
+        fix_pathinfo: bool = True,
+        discard_path: bool = False,
     ) -> None:
         # As they were named, and where they are.
         self._given = tuple([root.rstrip("/") + "/" for root in roots])
         self._roots = _final(roots)
         self._extensions = extensions or ("",)
         self._cgi = cgi
+        self._fix_pathinfo = fix_pathinfo
+        self._discard_path = discard_path
         self._cache: dict[str, Script] = {}
 
     def find(self, server: dict[str, str]) -> Script:
-        """The script that the web server's parameters ask for.
+        """The script that the web server's parameters ask for; they are mended as PHP mends them.
 
         Raises:
           NotRunnable: it isn't there, or must not run.
           SyntaxError: it is there but cannot be compiled.
           OSError: it cannot be opened now; too many files are open, say.
         """
-        filename = server.get("SCRIPT_FILENAME", "")
-        known = self._cache.get(filename)
-        if known is not None:
-            if known.identity.is_at(known.asked):
-                return known
-            del self._cache[filename]
-        if filename.startswith("proxy:"):
-            return self._find_for_apache(filename.partition("?")[0])
-        return self._keep(filename, self._open(filename))
-
-    def _find_for_apache(self, filename: str) -> Script:
-        """ProxyPass percent-encodes the path, SetHandler sends it as it is, and nothing tells which of them it was."""
-        # With another query behind it, it is still the same script.
-        known = self._cache.get(filename)
-        if known is not None and known.identity.is_at(known.asked):
+        known = self._cache.get(server.get("SCRIPT_FILENAME", ""))
+        if known is not None and self._is_settled(server) and known.identity.is_at(known.asked):
             return known
-        path = script_path(filename)
-        try:
-            script = self._open(path)
-        except NotRunnable:
-            if "%" not in path:
-                raise
-            script = self._open(unquote(path, "latin-1"))
-        script.is_rewritten = path != filename
-        return self._keep(filename, script)
+        asked = paths.asked(server, self._fix_pathinfo, self._discard_path)
+        script = self._find_encoded(asked) if asked.by_apache and "%" in asked.path else self._look_up(asked.path, "")
+        if self._fix_pathinfo:
+            paths.mend(server, asked, script.asked.decode("latin-1"))
+        return script
+
+    def _find_encoded(self, asked: paths.Asked) -> Script:
+        """ProxyPass percent-encodes the path, SetHandler sends it as it is, and nothing tells which of them it was."""
+        decoded = unquote(asked.path, "latin-1")
+        script = self._cache.get(DECODED + decoded)
+        if script is None or not script.identity.is_at(script.asked):
+            try:
+                return self._look_up(asked.path, "")
+            except NotRunnable:
+                script = self._look_up(decoded, DECODED)
+                script.is_decoded = True
+        asked.path = decoded
+        return script
+
+    def _is_settled(self, server: dict[str, str]) -> bool:
+        """There is nothing in the parameters that would make another script of it, or that would have to be mended."""
+        return self._fix_pathinfo and not server.get("PATH_INFO") and "REDIRECT_URL" not in server
+
+    def _look_up(self, path: str, key: str) -> Script:
+        """The script at a path, or at a beginning of it; kept under ``key`` and its path."""
+        reason: NotRunnable | None = None
+        for beginning in paths.beginnings(path, self._extensions) if self._fix_pathinfo else (path,):
+            known = self._cache.get(key + beginning)
+            if known is not None:
+                if known.identity.is_at(known.asked):
+                    return known
+                del self._cache[key + beginning]
+            try:
+                return self._keep(key + beginning, self._open(beginning, path))
+            except IsDirectory as directory:
+                reason = directory
+        if reason is not None:
+            raise reason
+        return self._open(path, path)
 
     def _keep(self, filename: str, script: Script) -> Script:
         if script.settled:
@@ -160,7 +201,7 @@ class ScriptFiles:
             self._cache[filename] = script
         return script
 
-    def _open(self, path: str) -> Script:
+    def _open(self, path: str, asked: str) -> Script:
         if not path:
             raise NotRunnable(
                 "SCRIPT_FILENAME is not set; in nginx:"
@@ -169,6 +210,8 @@ class ScriptFiles:
         raw = path.encode("latin-1")
         name = os.fsdecode(raw)
         shown = f"SCRIPT_FILENAME {name!r}"
+        if path != asked:
+            shown = f"SCRIPT_FILENAME {os.fsdecode(asked.encode('latin-1'))!r}, that is {name!r}"
         if _CONTROL.search(path):
             raise NotRunnable(f"{shown}: it contains a control character")
         if not path.startswith("/"):
@@ -181,7 +224,8 @@ class ScriptFiles:
         except OSError as error:
             if error.errno in NOT_THE_FILE:
                 raise
-            raise NotRunnable(f"{shown}: {_why(raw, error)}") from None
+            refused = IsDirectory if os.path.isdir(raw) else NotRunnable
+            raise refused(f"{shown}: {_why(raw, error)}") from None
         try:
             identity = FileIdentity(fd)
             found = os.fstat(fd)
@@ -191,7 +235,8 @@ class ScriptFiles:
             if final != name:
                 shown += f" (really {final!r})"
             if not stat.S_ISREG(found.st_mode):
-                raise NotRunnable(f"{shown}: it is not a regular file")
+                refused = IsDirectory if stat.S_ISDIR(found.st_mode) else NotRunnable
+                raise refused(f"{shown}: it is not a regular file")
             if not final.endswith(self._extensions):
                 extensions = " ".join(self._extensions)
                 raise NotRunnable(f"{shown}: the extension of the file itself is not one of {extensions}")
@@ -257,19 +302,6 @@ def _real_path(fd: int, path: bytes, found: os.stat_result) -> str | None:
 def _final(roots: tuple[str, ...]) -> tuple[str, ...]:
     """Where they really are, with a slash, so that /srv/www2 is not in /srv/www."""
     return tuple([os.path.realpath(root).rstrip("/") + "/" for root in roots])
-
-
-def script_path(filename: str) -> str:
-    """SCRIPT_FILENAME without what Apache adds to it: ``proxy:fcgi://host:port`` (or ``proxy:balancer://name``) before
-    the path, the query string behind it. The path may be percent-encoded."""
-    for prefix in ("proxy:fcgi://", "proxy:balancer://", "proxy:unix:"):
-        if filename.startswith(prefix):
-            path = filename[len(prefix) :]
-            if prefix == "proxy:unix:":
-                path = path.partition("|fcgi://")[2]
-            _, slash, path = path.partition("/")
-            return slash + path.partition("?")[0]
-    return filename
 
 
 def _why(path: bytes, error: OSError) -> str:

@@ -14,6 +14,7 @@ class SapiSettings:
     error_log: str | None = None
     auto_prepend_file: str | None = None
     auto_append_file: str | None = None
+    authorizer_file: str | None = None
     memory_limit: int = 0
     ignore_user_abort: bool = False
     output_buffering: int = 4096

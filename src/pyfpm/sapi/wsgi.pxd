@@ -1,7 +1,7 @@
 cimport cython
 
 from pyfpm.sapi.headers cimport check_value, prefix_of
-from pyfpm.sapi.mount cimport mount_of
+from pyfpm.sapi.mount cimport mount_of, mount_of_authorizer
 
 cdef dict _status_lines
 

@@ -16,13 +16,12 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
-from urllib.parse import unquote
 
-from pyfpm.protocol import AUTHORIZER, RESPONDER
+from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER
 from pyfpm.sapi.failure import ExcInfo, Log, report
 from pyfpm.sapi.headers import check_value, prefix_of
-from pyfpm.sapi.interface import Output, Request
-from pyfpm.sapi.mount import mount_of
+from pyfpm.sapi.interface import ROLES, Output, Request
+from pyfpm.sapi.mount import mount_of, mount_of_authorizer
 from pyfpm.sapi.settings import SapiSettings
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -297,7 +296,7 @@ class WSGIAdapter:
             "wsgi.file_wrapper": FileWrapper,
             # The body ends where it ends, whatever CONTENT_LENGTH says.
             "wsgi.input_terminated": True,
-            "FCGI_ROLE": "RESPONDER",
+            "FCGI_ROLE": ROLES[RESPONDER],
         }
 
     def __call__(self, request: Request, output: Output) -> int:
@@ -381,21 +380,12 @@ class WSGIAdapter:
 
     def _add_role(self, environ: dict[str, Any], request: Request) -> None:
         if request.role == AUTHORIZER:
-            environ["FCGI_ROLE"] = "AUTHORIZER"
-            _path_of_authorizer(environ)
+            environ["FCGI_ROLE"] = ROLES[AUTHORIZER]
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of_authorizer(environ)
         else:
-            environ["FCGI_ROLE"] = "FILTER"
+            environ["FCGI_ROLE"] = ROLES[FILTER]
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = mount_of(environ, self._program)
             environ["fastcgi.data"] = io.BytesIO() if request.data is None else request.data
-
-
-def _path_of_authorizer(environ: dict[str, Any]) -> None:
-    """An authorizer is given no path of its own (FastCGI 1.0, 6.3): it is not a resource. An application that looks at
-    paths finds the one that the visitor asks for."""
-    environ.setdefault("SCRIPT_NAME", "")
-    if not environ.get("PATH_INFO"):
-        path = environ.get("REQUEST_URI", "").partition("?")[0]
-        environ["PATH_INFO"] = unquote(path, "latin-1") or "/"
 
 
 def is_gone(output: Output) -> bool:

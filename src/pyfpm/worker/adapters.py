@@ -53,20 +53,6 @@ def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> 
     return WSGIAdapter(application, log, program.sapi, multiprocess=program.pm_max_children > 1)
 
 
-def _script_adapter(program: Program, log: Log, modules: ImportedModules | None) -> ScriptAdapter:
-    """For files of the document root: in a CGI pool all of them are CGI programs, else those whose names say so."""
-    kind = program.app_kind
-    if kind != "cgi":
-        _prepare_sessions(program.sapi)
-    files = ScriptFiles(program.docroots, extensions_of(kind, program.extensions), cgi_extensions(kind))
-    revalidation = None
-    if modules is not None:
-        interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
-        revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
-    programs = CGIPrograms(log, program.sapi, tuple(name for name, _ in program.env))
-    return ScriptAdapter(files, log, program.sapi, revalidation, programs)
-
-
 def _prepare_sessions(settings: SapiSettings) -> None:
     """What is wrong with their configuration is told at the start; and a client of Redis is imported once for all
     workers. Nothing is connected."""
@@ -74,3 +60,23 @@ def _prepare_sessions(settings: SapiSettings) -> None:
         store_of(settings.session_save_handler, settings.session_save_path)
     except SessionError as error:
         raise LoadError(str(error)) from None
+
+
+def _script_adapter(program: Program, log: Log, modules: ImportedModules | None) -> ScriptAdapter:
+    """For files of the document root: in a CGI pool all of them are CGI programs, else those whose names say so."""
+    kind = program.app_kind
+    if kind != "cgi":
+        _prepare_sessions(program.sapi)
+    files = ScriptFiles(
+        program.docroots,
+        extensions_of(kind, program.extensions),
+        cgi_extensions(kind),
+        fix_pathinfo=program.sapi.cgi_fix_pathinfo,
+        discard_path=program.sapi.cgi_discard_path,
+    )
+    revalidation = None
+    if modules is not None:
+        interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
+        revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
+    programs = CGIPrograms(log, program.sapi, tuple(name for name, _ in program.env))
+    return ScriptAdapter(files, log, program.sapi, revalidation, programs)

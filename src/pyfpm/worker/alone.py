@@ -54,25 +54,29 @@ def serve_alone(
     if not _forks_are_the_users:
         _forks_are_the_users = True
         forks_are_the_users()
-    # What a worker says to its master is said to ourselves; it is how we learn that it is ready.
-    ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    control = Control(mouth)
     stop = _Stop()
+    nobody, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    control = _NoMaster(ours, stop.allow)
     try:
         stop.begin()
-        trio.run(_serve, reactor, control, ear, stop)
+        trio.run(serve, reactor, control)
     finally:
         stop.end()
         control.close()
-        ear.close()
+        nobody.close()
     return stop.hung_up
 
 
-async def _serve(reactor: Reactor, control: Control, ear: socket.socket, stop: _Stop) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stop.allow_when_ready, ear)
-        await serve(reactor, control)
-        nursery.cancel_scope.cancel()
+class _NoMaster(Control):
+    """Nobody hears what a worker says to its master. That it is ready says that it listens to signals."""
+
+    def __init__(self, sock: socket.socket, when_ready: Callable[[], None]) -> None:
+        super().__init__(sock)
+        self._when_ready = when_ready
+
+    def send(self, letter: str, payload: str = "") -> None:
+        if letter == "r":
+            self._when_ready()
 
 
 class _Stop:
@@ -96,8 +100,7 @@ class _Stop:
                 signal.signal(number, self._handle)
                 self._before[number] = before
 
-    async def allow_when_ready(self, ear: socket.socket) -> None:
-        await trio.lowlevel.wait_readable(ear)
+    def allow(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def end(self) -> None:

@@ -63,6 +63,7 @@ def work(
         # What it raises in the main thread would hit the loop, or another request.
         soft_s=0 if isinstance(adapter, ASGIAdapter) else settings.max_execution_time_s,
         hard_s=settings.request_terminate_timeout_s,
+        track_finished=settings.request_terminate_timeout_track_finished,
         # A static pool can't do anything about it.
         tell_queue=settings.pm != "static",
     )
@@ -99,10 +100,13 @@ def work(
     )
     provide(
         Services(
-            functools.partial(_error_log, says, orders.log.limit),
-            control.ask_figures,
-            reactor.exhaust,
-            settings.request_terminate_timeout_s or settings.max_execution_time_s,
+            error_log=functools.partial(_error_log, says, orders.log.limit),
+            figures=control.ask_figures,
+            retire=reactor.exhaust,
+            output=reactor.output,
+            # The thread has many requests, where they are tasks.
+            set_time_limit=watchdog.set_time_limit if executor is None else lambda seconds: False,
+            longest_s=settings.request_terminate_timeout_s or settings.max_execution_time_s,
         )
     )
     for fd in shared.all("listener"):

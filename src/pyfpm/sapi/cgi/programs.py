@@ -23,7 +23,5 @@ class CGIPrograms:
         self._process = Process(log, settings, env_names)
 
     def __call__(self, script: Script, request: Request, output: Output, process: _ProcessState) -> int:
-        if script.is_rewritten:
-            request.params["SCRIPT_FILENAME"] = script.asked.decode("latin-1")
         run = self._process if script.code is None else self._inside
         return run(script, request, output, process)

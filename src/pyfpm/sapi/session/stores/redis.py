@@ -3,7 +3,8 @@
 Two keys a session: ``pyfpm:session:{ID}`` has its data and expires when it is old; ``pyfpm:session:{ID}:lock`` has the
 token of the request that has it. Each verb is one script that Redis runs as a whole, so one round trip.
 
-A lock expires: the worker that took it may be gone, with its machine. It lasts as long as a request may run. Where
+A lock expires: the worker that took it may be gone, with its machine. Its token says whose it is, so that a worker of
+the same machine sees when that one was killed, and takes the lock. It lasts as long as a request may run. Where
 nothing limits that, a request may outlive its lock, and still saves if the data is what it has read; if it is not, or
 the session was destroyed, that is an error and the newer data stays.
 """
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pyfpm.sapi.services import services
 from pyfpm.sapi.session.errors import SessionError
+from pyfpm.sapi.session.stores import owner
 
 FORMS = "redis://HOST:PORT/DATABASE, rediss://HOST:PORT/DATABASE or unix:///PATH?db=DATABASE"
 
@@ -45,7 +47,7 @@ OPEN = """-- milliseconds of the lock
 local data = redis.call('GET', KEYS[1])
 if not data then return {1} end
 local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[1] then return {0} end
+if holder and holder ~= ARGV[1] then return {0, holder} end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 return {2, data}
 """
@@ -114,12 +116,16 @@ class RedisStore:
         deadline = time.monotonic() + 2 * lock_s
         wait_s = SHORTEST_WAIT_S
         while True:
-            found, *data = held.run(OPEN, _ms(lock_s))
+            found, *what = held.run(OPEN, _ms(lock_s))
             if found == UNKNOWN:
                 return None
             if found == OURS:
-                held.data = data[0]
+                held.data = what[0]
                 return held
+            holder = what[0]
+            if owner.is_gone(holder.decode("utf-8", "replace").partition(" ")[2]):
+                held.free(holder)
+                continue
             if time.monotonic() > deadline:
                 raise SessionError(f"other requests of this session have held it for {2 * lock_s:g} s")
             time.sleep(wait_s)
@@ -147,7 +153,7 @@ class HeldKey:
         # The braces keep the two in one slot of a cluster.
         key = f"pyfpm:session:{{{session_id}}}"
         self._keys = [key, key + ":lock"]
-        self._token = secrets.token_hex(16)
+        self._token = f"{secrets.token_hex(16)} {owner.ours()}"
         self.id = session_id
         self.data = b""
 
@@ -173,6 +179,10 @@ class HeldKey:
 
     def release(self) -> None:
         self.run(RELEASE)
+
+    def free(self, holder: bytes) -> None:
+        """End the hold of somebody who cannot do that any more."""
+        self._store.run(RELEASE, self._keys, holder)
 
     def abandon(self) -> None:
         """The connection is not ours to use; redis-py sees that by itself."""
