@@ -186,6 +186,36 @@ cdef class Output:
             self._heard = True
         return [looks[at].fd for at in range(count) if looks[at].revents]
 
+    def is_given_up(self):
+        """Has the web server hung up, or said that it wants no answer? See the stub."""
+        if not self._ended and not in_forked_child and not self._given_up:
+            self._given_up = self._sender.is_given_up(self._request.id, True)
+        return self._given_up
+
+    def finish(self):
+        """End the answer now. See the stub."""
+        cdef Sender sender = self._sender
+        cdef bint guarded
+        if self._ended or self._waits or in_forked_child:
+            return False
+        if not self.started and self._staged == 0 and not self._given_up and not sender.broken:
+            return False
+        self._ended = self._finished = self.started = True
+        guarded = fpm_guard_enter(sender.guard)
+        try:
+            if not sender.broken:
+                self._end(0)
+                sender.wait_all(guarded)
+        finally:
+            self._request = None
+            self._sender = None
+            try:
+                sender.answered()
+            finally:
+                if guarded:
+                    fpm_guard_leave(sender.guard)
+        return True
+
     def discard(self):
         """Take back what was written, if nothing of it is sent. See the stub."""
         if self.started:
