@@ -40,6 +40,9 @@ class Nowhere:
     def sendfile(self, fd: int, offset: int, count: int) -> None:
         pass
 
+    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
+        return []
+
     def discard(self) -> bool:
         return False
 
