@@ -289,7 +289,18 @@ def test_as_many_brackets_as_there_may_be(sites, depth):
 # -- files -------------------------------------------------------------------------------------------------------------
 
 FIELDS = "a a b[] b[] b[x] b[x][y] b[][z] f f[] f[x] f[] MAX_FILE_SIZE c.d c[ [x] x] __Host-x 0 -".split() + ["", " g"]
-FILENAMES = ["f.txt", "", "C:\\dir\\f.txt", "/etc/passwd", "../up", "a;b.txt", "\xc3\xbc.txt", "\xff", "a\\\"b", "x" * 300]
+FILENAMES = [
+    "f.txt",
+    "",
+    "C:\\dir\\f.txt",
+    "/etc/passwd",
+    "../up",
+    "a;b.txt",
+    "\xc3\xbc.txt",
+    "\xff",
+    'a\\"b',
+    "x" * 300,
+]
 
 
 def a_multipart(rng: random.Random) -> Case:
@@ -297,7 +308,9 @@ def a_multipart(rng: random.Random) -> Case:
     parts = []
     for _ in range(rng.randint(0, 5)):
         name = rng.choice(FIELDS)
-        content = rng.choice(["", "1", "200", "value", "\r\n", "\r\n--", "--b", "x" * 299, "x" * 301, "\0\xff\xfe", "a=b&c"])
+        content = rng.choice(
+            ["", "1", "200", "value", "\r\n", "\r\n--", "--b", "x" * 299, "x" * 301, "\0\xff\xfe", "a=b&c"]
+        )
         quote = rng.choice(['"', '"', '"', "'"])
         head = f"Content-Disposition: form-data; name={quote}{name}{quote}"
         if rng.random() < 0.5:
@@ -377,7 +390,7 @@ def test_paths(sites):
 def test_authorization(sites):
     def make(rng: random.Random) -> Case:
         scheme = rng.choice(["Basic ", "basic ", "Basic  ", "Digest ", "DIGEST ", "Bearer ", "Basic", ""])
-        rest = rng.choice(["am9lOnNlY3JldA==", "am9lOnh5", "w7w6w7w=", "username=\"\xfc\""])
+        rest = rng.choice(["am9lOnNlY3JldA==", "am9lOnh5", "w7w6w7w=", 'username="\xfc"'])
         at = rng.randint(0, len(rest))
         rest = rest[:at] + rng.choice(["", "", "=", "!", "A", "\xff"]) + rest[at + rng.randint(0, 1) :]
         return Case({"HTTP_AUTHORIZATION": (scheme + rest).encode("latin-1"), "HTTP_PROXY": b"x"})
