@@ -26,7 +26,7 @@ from pyfpm.sapi.cgi.answer import BadAnswer, CGIAnswer
 from pyfpm.sapi.cgi.descriptors import as_file, size_of
 from pyfpm.sapi.cgi.kind import LONGEST_LINE
 from pyfpm.sapi.failure import Log
-from pyfpm.sapi.interface import Output, Request, WaitingOutput
+from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.printable import printable
 from pyfpm.sapi.script import _ProcessState
 from pyfpm.sapi.script_file import Script
