@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -423,7 +423,8 @@ def test_what_a_browser_sends_is_there(place):
         eventually(lambda: sent.exists() or browser.poll() is not None, "the form is there")
         assert sent.exists(), (place.directory / "browser.log").read_text("utf-8", "replace")
     finally:
-        os.killpg(browser.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(browser.pid, signal.SIGKILL)
         browser.communicate()
     fields, files = json.loads(sent.read_text())
     assert fields == {"a_b": {"x": "ä'\""}}
