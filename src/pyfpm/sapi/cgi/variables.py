@@ -31,9 +31,11 @@ _UNSET_IF_EMPTY = (
     "REMOTE_USER",
 )
 
-# httpoxy (CVE-2016-5385), what PHP keeps of names that it mends, then what loaders, interpreters and the C library act on.
+# httpoxy (CVE-2016-5385), what PHP keeps of names that it mends, then what loaders, interpreters and the C library act
+# on.
 _NEVER = re.compile(
-    r"HTTP_PROXY|ORIG_(SCRIPT|PATH)_.*|FCGI_.*|UWSGI_.*|LD_.*|PYTHON.*|PERL.*|RUBY.*|LUA_.*|NODE_.*|PHPRC|PHP_.*|CLASSPATH|_?JAVA_.*|JDK_.*"
+    r"HTTP_PROXY|ORIG_(SCRIPT|PATH)_.*|FCGI_.*|UWSGI_.*"
+    r"|LD_.*|PYTHON.*|PERL.*|RUBY.*|LUA_.*|NODE_.*|PHPRC|PHP_.*|CLASSPATH|_?JAVA_.*|JDK_.*"
     r"|PATH|HOME|TMPDIR|SHELL|ENV|BASH.*|SHELLOPTS|IFS|PS4|GCONV_PATH|LOCPATH|NLSPATH|HOSTALIASES|RES_OPTIONS|MALLOC_.*"
     r"|GLIBC_TUNABLES|OPENSSL_.*|SSL_CERT_(FILE|DIR)|GIT_EXEC_PATH|GIT_SSH.*|GIT_CONFIG.*"
 )
