@@ -6,9 +6,7 @@ It looks to an adapter as any other request does.
 from __future__ import annotations
 
 import os
-import select
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -84,15 +82,18 @@ class CGIOutput:
             offset += len(data)
             count -= len(data)
 
-    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
-        readable, _, _ = select.select(descriptors, (), (), timeout_s)
-        return readable
-
     def discard(self) -> bool:
         if self.started:
             return False
         self._held.clear()
         return True
+
+    def is_given_up(self) -> bool:
+        return self._gone
+
+    def finish(self) -> bool:
+        """The web server waits for our process, so there is nothing to gain."""
+        return False
 
     def _must_be_there(self) -> None:
         if self._gone:

@@ -321,8 +321,8 @@ class Exchange:
     def failed(self, error: BaseException, log: Log, settings: SapiSettings) -> None:
         live = self._live
         if has_departed(error):
-            return
-        if live.timed_out:
+            log("DEBUG", f"the visitor of {self._uri()} has left: {type(error).__name__}: {error}")
+        elif live.timed_out:
             self._end(504)  # What it has made of being cancelled.
         elif live.over or live.gone:
             log("ERROR", f"uncaught exception in request {self._uri()}\n{describe(error)}")
@@ -351,15 +351,17 @@ class Exchange:
         return printable(str(params.get("REQUEST_URI") or params.get("PATH_INFO") or "?"))
 
 
-def has_departed(error: BaseException | None) -> bool:
-    """The visitor left, and that is all that this exception has to say, however it was wrapped."""
-    for _ in range(10):
-        if error is None or isinstance(error, Departed):
-            break
-        if isinstance(error, BaseExceptionGroup):
-            return all(has_departed(each) for each in error.exceptions)
-        error = error.__cause__ or error.__context__
-    return isinstance(error, Departed)
+def has_departed(error: BaseException | None, depth: int = 20) -> bool:
+    """The visitor left, and that is all that this exception has to say, however it was wrapped.
+
+    Args:
+      depth: how far to look; exceptions can lead back to themselves.
+    """
+    if error is None or depth == 0:
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return all(has_departed(each, depth - 1) for each in error.exceptions)
+    return isinstance(error, Departed) or has_departed(error.__cause__ or error.__context__, depth - 1)
 
 
 class ASGIAdapter:
