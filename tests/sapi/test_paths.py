@@ -1,4 +1,4 @@
-"""What becomes of the parameters where a path goes on behind the script: the answers of a real php-fpm 8.2."""
+"""What becomes of the parameters where a path goes on behind the script: the answers of php-fpm 8.2."""
 
 from __future__ import annotations
 
