@@ -1,4 +1,4 @@
-"""fastcgi_finish_request and visitors who leave, behind nginx: what the visitor sees, and what becomes of the script."""
+"""fastcgi_finish_request and visitors who leave, behind nginx: what they see, and what becomes of the script."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_visitor_has_the_answer_while_the_script_goes_on_and_others_are_serv
     assert (page.status, page.body) == (200, b"answered")
     assert not (scripts / f"ended-{name}").exists()
     for _ in range(5):  # on the connection that it came by, if nginx keeps it
-        assert fetch(front.port, "/who.py").body.decode() != page.headers["X-Worker"]
+        assert fetch(front.port, "/who.py").body.decode() != page.headers["x-worker"]
     (scripts / f"go-{name}").touch()
     eventually((scripts / f"ended-{name}").exists)
 
@@ -87,7 +87,7 @@ def test_the_only_worker_finishes_and_then_serves_the_next(alone, scripts, name)
     page = fetch(alone.port, f"/finish.py?a={name}")
     assert page.body == b"answered"
     (scripts / f"go-{name}").touch()
-    assert fetch(alone.port, "/who.py").body.decode() == page.headers["X-Worker"]
+    assert fetch(alone.port, "/who.py").body.decode() == page.headers["x-worker"]
     assert (scripts / f"ended-{name}").exists()
 
 

@@ -175,7 +175,8 @@ def group_of(path: Path) -> int:
 
 
 def is_gone(group: int) -> bool:
-    return not processes.running_session(group)
+    """All of it; the kernel takes a moment to end who is killed."""
+    return eventually(lambda: not processes.running_session(group), "the group has ended")
 
 
 def test_one_that_runs_for_too_long_is_ended_with_all_that_it_started(site, late):

@@ -39,6 +39,8 @@ class Peer:
     script: str = "/hello.py"
     """SCRIPT_NAME of the page; the document root is this directory."""
     page: str = PAGE
+    is_cgi: bool = False
+    """Compared with other servers that run CGI programs, and with no others."""
     keeps: int | None = None
     """Connections that can be kept and served at a time; None: no such limit."""
 
@@ -164,6 +166,19 @@ def flup6(setup: Setup) -> Iterator[Peer]:
     yield Peer("flup6", f"{flup}, Python {version}", lambda socket, _keep: [str(python), server, str(socket)])
 
 
+def fcgiwrap(_setup: Setup) -> Iterator[Peer]:
+    """fcgiwrap with one process, which starts the program for each request and waits for it. With more of them on the one
+    core its rate was the same within the noise: the core is busy with starting interpreters."""
+    program = require(lambda: shutil.which("fcgiwrap") or first_of("/usr/sbin", "fcgiwrap"), "fcgiwrap")
+    version = output("dpkg-query", "-W", "-f", "${Version}", "fcgiwrap") if shutil.which("dpkg-query") else "unknown"
+    version += ", " + output("/usr/bin/python3", "--version")
+
+    def command(socket: Path, _keep: bool) -> list[str]:
+        return [program, "-c", "1", "-s", f"unix:{socket}"]
+
+    yield Peer("fcgiwrap", version, command, script="/hello.cgi", is_cgi=True, keeps=1)
+
+
 def pyfpm(setup: Setup) -> Iterator[Peer]:
     if not setup.pyfpm.exists():
         raise MissingError(f"there is no {setup.pyfpm}: install pyfpm for this interpreter, or say --pyfpm PATH")
@@ -174,7 +189,11 @@ def pyfpm(setup: Setup) -> Iterator[Peer]:
         version += ", " + output(interpreter, "--version")
     application = ["--chdir", str(HERE), "hello_wsgi:application"]
     yield Peer("pyfpm wsgi", version, lambda socket, _keep: [*start, str(socket), *application])
-    yield Peer("pyfpm script", version, lambda socket, _keep: [*start, str(socket), "--docroot", str(HERE)])
+    scripts = ["--docroot", str(HERE)]
+    yield Peer("pyfpm script", version, lambda socket, _keep: [*start, str(socket), *scripts])
+    programs = [*scripts, "-d", "app.kind=cgi"]
+    command = lambda socket, _keep: [*start, str(socket), *programs]  # noqa: E731 (as the others)
+    yield Peer("pyfpm cgi", version, command, script="/hello.cgi", is_cgi=True)
 
 
 # In the order of the tables.
@@ -185,4 +204,5 @@ SOURCES: dict[str, Callable[[Setup], Iterator[Peer]]] = {
     "php-fpm": php_fpm,
     "libfcgi": libfcgi,
     "flup6": flup6,
+    "fcgiwrap": fcgiwrap,
 }

@@ -6,7 +6,9 @@ It looks to an adapter as any other request does.
 from __future__ import annotations
 
 import os
+import select
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -81,6 +83,9 @@ class CGIOutput:
             self.write(data)
             offset += len(data)
             count -= len(data)
+
+    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
+        return select.select(descriptors, (), (), timeout_s)[0]
 
     def discard(self) -> bool:
         if self.started:

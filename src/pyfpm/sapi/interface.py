@@ -58,6 +58,11 @@ class Output(Protocol):
         """Add bytes of an open regular file, which are sent without being read into memory. The descriptor may be
         closed afterwards, the file must not be shortened."""
 
+    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
+        """Wait until one of these can be read or is at its end: which of them. Empty when the time is up, which a
+        signal may make sooner; None waits for ever. Meanwhile the web server takes what is queued for it, and may
+        hang up."""
+
     def discard(self) -> bool:
         """Take back everything that was written; False, and nothing is done, if ``started``."""
 
@@ -68,15 +73,6 @@ class Output(Protocol):
     def finish(self) -> bool:
         """The answer is complete, and its connection free, while the request goes on; what is added later goes nowhere,
         without an error. False, and nothing is done, if it was complete already, or has not begun."""
-
-
-class WaitingOutput(Output, Protocol):
-    """That of a worker, for an adapter whose answer comes from elsewhere."""
-
-    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
-        """Wait until one of these can be read or is at its end: which of them. Empty when the time is up, which a
-        signal may make sooner; None waits for ever. Meanwhile the web server takes what is queued for it, and may
-        hang up."""
 
 
 class Event(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -39,6 +39,9 @@ class Nowhere:
 
     def sendfile(self, fd: int, offset: int, count: int) -> None:
         pass
+
+    def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
+        return []
 
     def discard(self) -> bool:
         return False

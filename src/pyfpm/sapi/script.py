@@ -6,7 +6,7 @@ the recursion limit, whether the collector runs. The executor gives each request
 
 Where the boundary is: imported modules stay, and what is changed in them or through them (attributes, builtins, warning
 filters, the locale, signal handlers and alarms, threads, raw descriptors). Some of that is meant to last, as what a
-library sets while it is imported, and nothing tells which. docs/guides/scripts.md says so to users.
+library sets while it is imported, and nothing tells which. docs/scripts.md says so to users.
 
 Budget of a request above that of WSGI: a stat of the file and a umask; one module with its namespace. A chdir if
 another script, or this one, has left the directory. No cycle, so the collector has nothing to do.

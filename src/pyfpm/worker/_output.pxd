@@ -14,6 +14,7 @@ cdef class Output:
     cdef Staging _staging
     cdef size_t _staged         # bytes of content in staging
     cdef size_t _max_queued
+    cdef bint _heard            # from the web server, while we waited for others
     cdef list _errors           # STDERR content not yet sent, or None
     cdef size_t _error_bytes
     cdef bint _ended
@@ -31,7 +32,6 @@ cdef class Output:
     cdef int end(self, uint32_t app_status) except -1
     cdef int close(self) except -1
     cdef int _end(self, uint32_t app_status) except -1
-    cdef int _drop(self) except -1
     cdef bint _is_open(self) except -1
     cdef int _push_large(self, data) except -1
     cdef int _note_head(self, const uint8_t *start, size_t length) except -1

@@ -171,7 +171,7 @@ cdef class Output:
             looks[count].events = EPOLLIN
             count += 1
         looks[count].fd = self._sender.fd
-        looks[count].events = EPOLLRDHUP | (EPOLLOUT if self._sender.pending() else 0)
+        looks[count].events = (0 if self._heard else EPOLLIN | EPOLLRDHUP) | (EPOLLOUT if self._sender.pending() else 0)
         with nogil:  # touches nothing but looks, which is on this stack
             got = c_poll(looks, count + 1, timeout_ms)
         if got < 0:
@@ -179,19 +179,12 @@ cdef class Output:
             return []
         if looks[count].revents & EPOLLOUT:
             self.flush()
-        if looks[count].revents & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-            self._drop()
-            self._is_open()  # which says that it is not
+        if looks[count].revents & ~EPOLLOUT:
+            if self.is_given_up():
+                self._is_open()  # which says that it is not
+            # Something else has come, the next request for one, and stays where it is.
+            self._heard = True
         return [looks[at].fd for at in range(count) if looks[at].revents]
-
-    cdef int _drop(self) except -1:
-        cdef bint guarded = fpm_guard_enter(self._sender.guard)
-        try:
-            self._sender.drop()
-        finally:
-            if guarded:
-                self._sender.leave()
-        return 0
 
     def is_given_up(self):
         """Has the web server hung up, or said that it wants no answer? See the stub."""

@@ -13,6 +13,7 @@ from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles, cgi_extensions, extensions_of
 from pyfpm.sapi.services import services
 from pyfpm.sapi.session.errors import SessionError
+from pyfpm.sapi.session.options import options_of
 from pyfpm.sapi.session.stores import store_of
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.wsgi import WSGIAdapter
@@ -77,6 +78,7 @@ def _prepare_sessions(settings: SapiSettings) -> None:
     """What is wrong with their configuration is told at the start; and a client of Redis is imported once for all
     workers. Nothing is connected."""
     try:
-        store_of(settings.session_save_handler, settings.session_save_path)
-    except SessionError as error:
+        options = options_of(settings)
+        store_of(options.save_handler, options.save_path)
+    except (SessionError, ValueError) as error:
         raise LoadError(str(error)) from None

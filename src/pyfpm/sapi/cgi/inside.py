@@ -130,9 +130,9 @@ class Inside:
         except ConnectionAbortedError:
             status = 1
         except BadAnswer as reason:
-            self._log("ERROR", f"bad answer of the CGI program {script.path}: {reason}")
+            self._log("ERROR", f"CGI program {script.path}: {reason}")
             status = 255
-            _answer_500(output, f"bad answer of the CGI program: {reason}\n")
+            _answer_500(output, f"CGI program: {reason}\n")
         return status
 
     def _failed(self, error: BaseException, output: Output, params: dict[str, str]) -> int:

@@ -18,7 +18,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import cast
 
 from pyfpm.sapi import pages
 from pyfpm.sapi.cgi import variables
@@ -27,7 +26,7 @@ from pyfpm.sapi.cgi.answer import BadAnswer, CGIAnswer
 from pyfpm.sapi.cgi.descriptors import as_file, size_of
 from pyfpm.sapi.cgi.kind import LONGEST_LINE
 from pyfpm.sapi.failure import Log
-from pyfpm.sapi.interface import Output, Request, WaitingOutput
+from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.printable import printable
 from pyfpm.sapi.script import _ProcessState
 from pyfpm.sapi.script_file import Script
@@ -79,9 +78,9 @@ class Process:
             status = 503 if error.errno in NOT_THE_PROGRAM else 500
             return self._failed(script, _why(script, error), output, status)
         with child.until_over(self._left):
-            return self._serve(script, child, cast(WaitingOutput, output), params.get("REQUEST_METHOD") == "HEAD")
+            return self._serve(script, child, output, params.get("REQUEST_METHOD") == "HEAD")
 
-    def _serve(self, script: Script, child: _Child, output: WaitingOutput, bodiless: bool) -> int:
+    def _serve(self, script: Script, child: _Child, output: Output, bodiless: bool) -> int:
         answer = CGIAnswer(output, bodiless)
         deadline = time.monotonic() + self._timeout_s if self._timeout_s else None
         try:
@@ -135,7 +134,7 @@ class _Child:
             os.close(out)
             os.close(err)
 
-    def relay(self, answer: CGIAnswer, output: WaitingOutput, deadline: float | None) -> None:
+    def relay(self, answer: CGIAnswer, output: Output, deadline: float | None) -> None:
         """Pass on what it says until it closes its standard output.
 
         Raises:
@@ -171,7 +170,7 @@ class _Child:
         self._said = (self._said + data)[-LAST_WORDS:]
         output.error(data)
 
-    def wait_for_end(self, output: WaitingOutput) -> int:
+    def wait_for_end(self, output: Output) -> int:
         """Its exit status, negative for a signal; 0 if it goes on."""
         reading = [self._pidfd, self._stderr]
         until = time.monotonic() + LEAVING_S
