@@ -116,7 +116,7 @@ def test_a_file_that_gets_shorter_meanwhile_ends_the_answer_and_nothing_else(scr
     with open(path, "wb") as file:
         file.truncate(size)
     visitor = http.client.HTTPConnection("127.0.0.1", scripts.port, timeout=PATIENCE_S)
-    # Not kept: to nginx 1.22 a FastCGI answer is complete when its connection ends, and the visitor's is then kept open.
+    # Not kept: to nginx 1.22 a FastCGI answer is complete when its connection ends, and it keeps the visitor's open.
     visitor.request("GET", "/send.py?f=shrinks.bin", headers={"Connection": "close"})
     answer = visitor.getresponse()
     assert answer.getheader("Content-Length") == str(size)
