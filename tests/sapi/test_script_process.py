@@ -226,7 +226,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 def test_uncompiled_modules_behave_the_same(tmp_path):
     """They run so in interpreters that no Cython module can be imported in."""
     here = Path(__file__).parent
-    names = ["headers", "wsgi", "wsgi_environ", "wsgi_files"]
+    names = ["headers", "wsgi", "wsgi_environ", "wsgi_files", "body", "uploads_files"]
     names += [f"script_{name}" for name in ("input", "output", "failure", "file")]
     files = [str(here / f"test_{name}.py") for name in names]
     done = subprocess.run(
@@ -266,13 +266,3 @@ def test_a_worker_can_be_stopped_whatever_a_script_does_to_the_signals(pyfpm, si
     eventually(lambda: catches_sigterm(server.worker), "the worker's own handler is there again")
     server.stop()
     assert server.logged("SIGKILL") == 0
-
-
-@pytest.mark.parametrize("source", ["globals()['echo']('hello')", "eval('echo')('hello')", "exec('echo(\"hello\")')"])
-def test_a_function_that_is_named_as_text_is_there(site, source):
-    """Only what a script names is put into its namespace."""
-    assert site.run(source).text == "hello"
-
-
-def test_a_function_that_only_an_inner_function_names_is_there(site):
-    assert site.run("def outer():\n class A:\n  def f(self): echo('hello')\n A().f()\nouter()").text == "hello"

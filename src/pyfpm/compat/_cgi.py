@@ -85,8 +85,7 @@ class CGIOutput:
             count -= len(data)
 
     def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
-        readable, _, _ = select.select(descriptors, (), (), timeout_s)
-        return readable
+        return select.select(descriptors, (), (), timeout_s)[0]
 
     def discard(self) -> bool:
         if self.started:

@@ -123,7 +123,8 @@ def memory_get_usage(real_usage: bool = False) -> int:
 
 def memory_get_peak_usage(real_usage: bool = False) -> int:
     """The most that it ever had, in this request or an earlier one."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # The kernel notes it now and then, so what there is may be more.
+    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, memory_get_usage())
 
 
 def _output() -> Output:

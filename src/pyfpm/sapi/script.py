@@ -6,7 +6,7 @@ the recursion limit, whether the collector runs. The executor gives each request
 
 Where the boundary is: imported modules stay, and what is changed in them or through them (attributes, builtins, warning
 filters, the locale, signal handlers and alarms, threads, raw descriptors). Some of that is meant to last, as what a
-library sets while it is imported, and nothing tells which. docs/guides/scripts.md says so to users.
+library sets while it is imported, and nothing tells which. docs/scripts.md says so to users.
 
 Budget of a request above that of WSGI: a stat of the file and a umask; one module with its namespace. A chdir if
 another script, or this one, has left the directory. No cycle, so the collector has nothing to do.
@@ -202,7 +202,8 @@ class ScriptAdapter:
     def _refuse_body(self, error: BodyError, current: CurrentRequest) -> int:
         """What was sent is at fault, not the script."""
         try:
-            current.output.error(f"Python message: {error}".encode("utf-8", "backslashreplace"))
+            told = b"; " * current.response.told
+            current.output.error(told + f"Python message: {error}".encode("utf-8", "backslashreplace"))
             if current.output.discard():
                 pages.answer(current.output, error.status)
         except ConnectionAbortedError:

@@ -163,8 +163,8 @@ class ScriptFiles:
     def _find_encoded(self, asked: paths.Asked) -> Script:
         """ProxyPass percent-encodes the path, SetHandler sends it as it is, and nothing tells which of them it was."""
         decoded = unquote(asked.path, "latin-1")
-        script = self._cache.get(DECODED + decoded)
-        if script is None or not script.identity.is_at(script.asked):
+        script = self._kept(DECODED + decoded)
+        if script is None:
             try:
                 return self._look_up(asked.path, "")
             except NotRunnable:
@@ -175,17 +175,20 @@ class ScriptFiles:
 
     def _is_settled(self, server: dict[str, str]) -> bool:
         """There is nothing in the parameters that would make another script of it, or that would have to be mended."""
-        return self._fix_pathinfo and not server.get("PATH_INFO") and "REDIRECT_URL" not in server
+        if not self._fix_pathinfo or "REDIRECT_URL" in server:
+            return False
+        return not server.get("PATH_INFO") or not paths.is_iis(server)
 
     def _look_up(self, path: str, key: str) -> Script:
         """The script at a path, or at a beginning of it; kept under ``key`` and its path."""
+        known = self._kept(key + path)
+        if known is not None:
+            return known
         reason: NotRunnable | None = None
         for beginning in paths.beginnings(path, self._extensions) if self._fix_pathinfo else (path,):
-            known = self._cache.get(key + beginning)
+            known = self._kept(key + beginning)
             if known is not None:
-                if known.identity.is_at(known.asked):
-                    return known
-                del self._cache[key + beginning]
+                return known
             try:
                 return self._keep(key + beginning, self._open(beginning, path))
             except IsDirectory as directory:
@@ -193,6 +196,13 @@ class ScriptFiles:
         if reason is not None:
             raise reason
         return self._open(path, path)
+
+    def _kept(self, name: str) -> Script | None:
+        known = self._cache.get(name)
+        if known is not None and not known.identity.is_at(known.asked):
+            del self._cache[name]
+            return None
+        return known
 
     def _keep(self, filename: str, script: Script) -> Script:
         if script.settled:

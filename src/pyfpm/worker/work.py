@@ -30,6 +30,7 @@ from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import Control
 from pyfpm.worker.descriptors import Descriptors
 from pyfpm.worker.inline import Adapter, InlineExecutor
+from pyfpm.worker.memory import MemoryLimit, MemoryLimited
 from pyfpm.worker.pages import ServerPages
 from pyfpm.worker.refusal import Refusal
 from pyfpm.worker.serve import GuardedLoop, serve
@@ -86,8 +87,9 @@ def work(
         is_json = orders.log.format == "json"
         access = RequestLog(files["access_log"], program.access_format, program.pool, paths, json=is_json)
     clients = settings.listen_allowed_clients
+    memory = None if executor is not None else _memory_limit(program.sapi.memory_limit, says)
     reactor = Reactor(
-        None if isinstance(adapter, ASGIAdapter) else InlineExecutor(pages.before(adapter)),
+        None if isinstance(adapter, ASGIAdapter) else InlineExecutor(pages.before(_limited(adapter, memory, log))),
         Refusal(log),
         _with_jitter(settings),
         log,
@@ -106,6 +108,7 @@ def work(
             output=reactor.output,
             # The thread has many requests, where they are tasks.
             set_time_limit=watchdog.set_time_limit if executor is None else lambda seconds: False,
+            out_of_memory=(lambda: None) if memory is None else memory.met,
             longest_s=settings.request_terminate_timeout_s or settings.max_execution_time_s,
         )
     )
@@ -124,6 +127,20 @@ def work(
     except StartupError as error:
         control.send("f", str(error))
         raise
+
+
+def _memory_limit(size: int, says: Callable[[str, str], None]) -> MemoryLimit | None:
+    if not size:
+        return None
+    try:
+        return MemoryLimit(size)
+    except OSError as error:
+        says("WARNING", f"memory_limit has no effect: {error.strerror}: {error.filename!r}")
+        return None
+
+
+def _limited(adapter: Adapter, memory: MemoryLimit | None, log: Log) -> Adapter:
+    return adapter if memory is None else MemoryLimited(adapter, memory, log)
 
 
 def _serve(
