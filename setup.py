@@ -93,6 +93,7 @@ setup(
                 compiled("pyfpm.sapi.functions"),
                 compiled("pyfpm.sapi.headers"),
                 compiled("pyfpm.sapi.mount"),
+                compiled("pyfpm.sapi.paths"),
                 compiled("pyfpm.sapi.response"),
                 compiled("pyfpm.sapi.script"),
                 compiled("pyfpm.sapi.script_file"),

@@ -128,7 +128,7 @@ static int answer(struct fpm_guard *guard, const char *page)
     uint8_t wire[1024];
     uint8_t *at = wire;
     size_t length = strlen(page);
-    if (!guard->intact)
+    if (!guard->intact || atomic_load(&guard->finished))
         return -1;
     if (guard->stderr_used) {
         fcgi_header_encode(at, FCGI_STDERR, guard->request_id, 0, 0);
@@ -353,6 +353,10 @@ static void terminate(struct fpm_guard *guard, uint64_t seq)
     taken = take(guard, seq);
     if (taken == 0)
         return;
+    if (atomic_load(&guard->finished) && !the.options.track_finished) {
+        atomic_store(&guard->state, taken > 0 ? FPM_GUARD_RUNNING : FPM_GUARD_WRITING); /* only just */
+        return;
+    }
     /* Only now: the signal ends a system call that C code waits in, and the request might end with it. */
     age = fpm_now_us() - atomic_load(&guard->started_us);
     ask_for_trace('T', seq);
@@ -368,7 +372,7 @@ static void terminate(struct fpm_guard *guard, uint64_t seq)
 
 static int somebody_waits(struct fpm_guard *guard)
 {
-    struct pollfd queues[FPM_MOST_LISTENERS];
+    struct pollfd queues[FPM_MOST_LISTENERS + 1];
     uint32_t count = atomic_load(&guard->listener_count);
     for (uint32_t i = 0; i < count; i++)
         queues[i] = (struct pollfd){.fd = guard->listeners[i], .events = POLLIN};
@@ -388,7 +392,7 @@ static void *watch(void *nothing)
     struct fpm_guard *guard = the.guard;
     const struct fpm_watchdog_options *options = &the.options;
     uint64_t tick_us = LONGEST_TICK_US;
-    uint64_t slow_seq = 0, soft_seq = 0;  /* the last requests that we did something about */
+    uint64_t slow_seq = 0; /* the last request that was too slow */
     uint64_t last_seq = 0, idle_us = 0, busy_us = 0, told_us = 0;
     const uint64_t limits[] = {options->slow_us, options->soft_us, options->hard_us};
     for (int i = 0; i < 3; i++)
@@ -404,22 +408,23 @@ static void *watch(void *nothing)
         /* Read after seq: of this request or a later one, so none is thought older than it is. */
         uint64_t started_us = atomic_load(&guard->started_us);
         uint64_t age = now > started_us ? now - started_us : 0;
+        uint64_t soft_at_us = atomic_load(&guard->soft_at_us);
+        int finished = atomic_load(&guard->finished);
         int active = runs || seq != last_seq;
         idle_us = active ? 0 : idle_us + tick_us;
         busy_us = active ? busy_us + tick_us : 0;
         last_seq = seq;
-        if (runs && options->slow_us && age >= options->slow_us && slow_seq != seq) {
+        if (runs && options->slow_us && age >= options->slow_us && slow_seq != seq && !finished) {
             slow_seq = seq;
             if (guard->slot)
                 atomic_fetch_add(&guard->slot->slow, 1);
             ask_for_trace('L', seq);
         }
-        if (runs && options->soft_us && age >= options->soft_us && soft_seq != seq) {
-            soft_seq = seq;
-            atomic_store(&guard->soft_seq, seq);
+        if (runs && soft_at_us && now >= soft_at_us && atomic_load(&guard->soft_fired_us) != soft_at_us) {
+            atomic_store(&guard->soft_fired_us, soft_at_us);
             pthread_kill(the.main_thread, FPM_SOFT_SIGNAL);
         }
-        if (runs && options->hard_us && age >= options->hard_us)
+        if (runs && options->hard_us && age >= options->hard_us && (!finished || options->track_finished))
             terminate(guard, seq);
         if (options->tell_queue && busy_us > BUSY_US && now - told_us >= TELL_QUEUE_US && somebody_waits(guard)) {
             told_us = now;

@@ -13,6 +13,9 @@
  * Whoever takes the connection finds what it needs in plain fields, which the main thread writes before it goes to RUNNING.
  * A main thread that finds TAKEN waits there: the process is about to end.
  *
+ * A request may be finished while it still runs (fastcgi_finish_request): its answer has ended, and the connection is
+ * somebody else's, or will be served behind it. Then nobody writes to it in the request's name any more.
+ *
  * Cost of a request that nobody watches: three locked instructions, no system call. The thread sleeps on a futex while the
  * worker is idle, and is woken once when it no longer is.
  *
@@ -65,19 +68,25 @@ struct fpm_guard {
     _Atomic uint32_t clean_size; /* written after clean, and to be read before it */
     int give_fd; /* of the handoff socket, -1: none */
 
-    int listeners[FPM_MOST_LISTENERS];
+    int listeners[FPM_MOST_LISTENERS + 1]; /* and where connections of other workers come from */
     _Atomic uint32_t listener_count; /* 0 as well once we accept no more */
 
-    _Atomic uint64_t soft_seq; /* request whose max_execution_time is up; told to the main thread by FPM_SOFT_SIGNAL */
+    _Atomic uint32_t finished; /* the request runs, but its answer has ended */
+
+    uint64_t soft_us;               /* max_execution_time of each request */
+    uint64_t soft_now_us;           /* that of this one, which may have changed it */
+    _Atomic uint64_t soft_at_us;    /* when its time is up, 0: never */
+    _Atomic uint64_t soft_fired_us; /* the last such moment that has come; told to the main thread by FPM_SOFT_SIGNAL */
 
     struct fpm_slot *slot; /* counts slow requests; NULL: nobody does */
 };
 
 struct fpm_watchdog_options {
     int control_fd;     /* to the master; -1: nobody is told */
-    uint64_t slow_us;   /* request_slowlog_timeout */
-    uint64_t soft_us;   /* max_execution_time */
+    uint64_t slow_us;   /* request_slowlog_timeout; a finished request is not slow */
+    uint64_t soft_us;   /* max_execution_time, as in the guard */
     uint64_t hard_us;   /* request_terminate_timeout */
+    int track_finished; /* which is for finished requests as well */
     int tell_queue;     /* say when the listen queue is not empty while we are busy */
 };
 
@@ -131,6 +140,9 @@ static inline void fpm_guard_halt(struct fpm_guard *guard)
 static inline void fpm_guard_begin(struct fpm_guard *guard, uint64_t started_us)
 {
     atomic_store_explicit(&guard->started_us, started_us, memory_order_relaxed);
+    atomic_store_explicit(&guard->finished, 0, memory_order_relaxed);
+    guard->soft_now_us = guard->soft_us;
+    atomic_store_explicit(&guard->soft_at_us, guard->soft_us ? started_us + guard->soft_us : 0, memory_order_relaxed);
     atomic_store_explicit(&guard->seq, atomic_load_explicit(&guard->seq, memory_order_relaxed) + 1,
                           memory_order_release);
     /* In order with the look at asleep, as the thread has its own two: one of us sees the other. That takes the strongest
@@ -184,10 +196,28 @@ static inline uint64_t fpm_guard_seq(struct fpm_guard *guard)
     return atomic_load_explicit(&guard->seq, memory_order_acquire);
 }
 
-/* May the handler of FPM_SOFT_SIGNAL raise? Only while the request it was sent for is in user code. */
+/* The request's answer has ended, and everything that its connection needs for that is done. Between enter and leave. */
+static inline void fpm_guard_finish(struct fpm_guard *guard)
+{
+    atomic_store(&guard->finished, 1);
+}
+
+/* From now on the request may take limit_us; 0: as long as it likes. */
+static inline void fpm_guard_limit(struct fpm_guard *guard, uint64_t limit_us)
+{
+    guard->soft_now_us = limit_us;
+    atomic_store(&guard->soft_at_us, limit_us ? fpm_now_us() + limit_us : 0);
+}
+
+/* May the handler of FPM_SOFT_SIGNAL raise? Only while the request it was sent for is in user code, once, and not if that
+ * has got more time since. */
 static inline int fpm_guard_soft_is_due(struct fpm_guard *guard)
 {
-    return atomic_load(&guard->state) == FPM_GUARD_RUNNING && atomic_load(&guard->soft_seq) == fpm_guard_seq(guard);
+    uint64_t at_us = atomic_load(&guard->soft_at_us);
+    if (at_us == 0 || atomic_load(&guard->state) != FPM_GUARD_RUNNING || atomic_load(&guard->soft_fired_us) != at_us)
+        return 0;
+    atomic_store(&guard->soft_at_us, 0);
+    return 1;
 }
 
 /* Do not tell the master any more that somebody waits in the listen queue. */

@@ -65,7 +65,7 @@ def test_script_does_not_run_with_no_request(ctl: Ctl, server: Server, place: Pa
         ("/missing.py", "no such file"),
         ("/X.py", "in {root} there is x.py"),
         ("/sub/x.py", "{root} is there, sub in it is not"),
-        ("/x.py/info", "its extension is not one of .py"),
+        ("/x.txt/info", "its extension is not one of .py"),
         ("/x.txt", "its extension is not one of .py"),
         ("/dangling.py", "symbolic link to a file that does not exist"),
         ("/dir.py", "not a regular file"),

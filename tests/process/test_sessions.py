@@ -174,6 +174,9 @@ def test_redis_that_is_not_installed_is_told_at_the_start(place):
     [
         (("session.save_handler=redis",), "session.save_handler = redis needs session.save_path = redis://HOST:PORT/"),
         (("session.save_path=relative",), "session.save_path = relative is not an absolute path"),
+        (("session.name=a.b",), "session.name 'a.b' has one of = , ; . [ or white space in it"),
+        (("session.cookie_path=/; x",), "session.cookie_path '/; x' cannot stand in a cookie"),
+        (("session.cookie_samesite=none", "session.cookie_secure=no"), "cookie_samesite = none needs session.cookie_s"),
     ],
 )
 def test_a_configuration_without_sense_is_told_at_the_start(place, settings, why):

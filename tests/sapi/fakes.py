@@ -35,6 +35,8 @@ class FakeOutput:
     Args:
       staging: bytes that can still be taken back.
       leaves_after: the visitor is gone once so many bytes are written.
+
+    ``left`` can be set for the same.
     """
 
     def __init__(self, staging: int = 32768, leaves_after: int | None = None) -> None:
@@ -43,27 +45,42 @@ class FakeOutput:
         self.started = False
         self.ended = False
         self.flushes = 0
+        self.left = False
+        self.finished = False
         self._staging = staging
         self._leaves_after = leaves_after
 
     def _must_be_open(self) -> None:
         if self.ended:
             raise ValueError("the request is over: nothing can be added to its answer")
-        if self._leaves_after is not None and len(self.sent) >= self._leaves_after:
+        if self.is_given_up():
             raise ConnectionAbortedError("the web server no longer waits for this answer")
 
+    def is_given_up(self) -> bool:
+        return self.left or (self._leaves_after is not None and len(self.sent) >= self._leaves_after)
+
+    def finish(self) -> bool:
+        before, self.finished, self.started = self.finished, True, True
+        return not before
+
     def write(self, data: bytes) -> None:
-        self._must_be_open()
         assert type(data) is bytes
+        if self.finished:
+            return
+        self._must_be_open()
         self.sent += data
         self.started = self.started or len(self.sent) > self._staging
 
     def error(self, data: bytes) -> None:
-        self._must_be_open()
         assert type(data) is bytes
+        if self.finished:
+            return
+        self._must_be_open()
         self.stderr += data
 
     def flush(self) -> None:
+        if self.finished:
+            return
         self._must_be_open()
         self.flushes += 1
         self.started = True

@@ -13,6 +13,7 @@ from pyfpm.sapi.cgi.variables import (
     of_the_process,
     of_the_request,
     search_words,
+    split_path,
     without_those_of_requests,
 )
 
@@ -132,3 +133,22 @@ def test_without_a_first_line_python_is_known_by_its_name():
 
 def test_our_own_interpreter_is_ours_wherever_it_is():
     assert kind_of(f"#!{os.path.dirname(sys.executable)}/python3\n".encode(), "x") == Kind(True)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("/cgi-bin/x.cgi", {"SCRIPT_NAME": "/cgi-bin/x.cgi"}),
+        (
+            "/cgi-bin/x.cgi/a/x.cgi/b",
+            {"SCRIPT_NAME": "/cgi-bin/x.cgi", "PATH_INFO": "/a/x.cgi/b", "PATH_TRANSLATED": "/srv/a/x.cgi/b"},
+        ),
+        ("/cgi-bin/x.cgi/", {"SCRIPT_NAME": "/cgi-bin/x.cgi", "PATH_INFO": "/", "PATH_TRANSLATED": "/srv/"}),
+        ("/alias/more", {"SCRIPT_NAME": "/alias/more"}),
+        ("/cgi-bin/not-x.cgi/a", {"SCRIPT_NAME": "/cgi-bin/not-x.cgi/a"}),
+    ],
+)
+def test_path_info_is_what_comes_behind_the_scripts_name(name, found):
+    params = {"SCRIPT_NAME": name, "DOCUMENT_ROOT": "/srv/"}
+    split_path(params, "/usr/lib/cgi-bin/x.cgi")
+    assert params == found | {"DOCUMENT_ROOT": "/srv/"}

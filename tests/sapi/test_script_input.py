@@ -131,3 +131,13 @@ def test_outside_of_a_request_the_names_say_so():
 def test_apaches_form_of_the_file_name_is_not_shown_to_the_script(site):
     path = site.write("echo(_SERVER['SCRIPT_FILENAME'])", "ä x.py")
     assert site.ask(f"proxy:fcgi://127.0.0.1:9000{site.root}/%C3%A4%20x.py?a=1").text == str(path)
+
+
+@pytest.mark.parametrize("source", ["globals()['echo']('hello')", "eval('echo')('hello')", "exec('echo(\"hello\")')"])
+def test_a_function_that_is_named_as_text_is_there(site, source):
+    """Only what a script names is put into its namespace."""
+    assert site.run(source).text == "hello"
+
+
+def test_a_function_that_only_an_inner_function_names_is_there(site):
+    assert site.run("def outer():\n class A:\n  def f(self): echo('hello')\n A().f()\nouter()").text == "hello"

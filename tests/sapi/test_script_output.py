@@ -334,3 +334,18 @@ def test_closing_the_streams_closes_them_for_nobody(site):
     site.run("import sys\nsys.stdout.close(); sys.stderr.close(); sys.stdin.close()")
     answer = site.run("import sys\nprint(*sys.stdin, flush=True)\nprint('e', file=sys.stderr)", b"body")
     assert (answer.text, answer.stderr) == ("body\n", "e\n")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "globals()['echo']('x')",
+        "eval('echo(\"x\")')",
+        "import __main__; __main__.echo('x')",
+        "def f():\n  class C:\n    go = lambda self: echo('x')\n  C().go()\nf()",
+        "exec('echo(\"x\")')",
+    ],
+)
+def test_a_function_is_there_however_it_is_named(site, source):
+    """Only what a script names is put into its namespace."""
+    assert site.run(source).text == "x"

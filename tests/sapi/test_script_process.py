@@ -226,7 +226,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 def test_uncompiled_modules_behave_the_same(tmp_path):
     """They run so in interpreters that no Cython module can be imported in."""
     here = Path(__file__).parent
-    names = ["headers", "wsgi", "wsgi_environ", "wsgi_files"]
+    names = ["headers", "wsgi", "wsgi_environ", "wsgi_files", "body", "uploads_files"]
     names += [f"script_{name}" for name in ("input", "output", "failure", "file")]
     files = [str(here / f"test_{name}.py") for name in names]
     done = subprocess.run(

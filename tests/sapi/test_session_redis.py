@@ -169,3 +169,23 @@ def test_a_process_of_another_machine_or_time_is_not_taken_for_gone():
     assert owner.is_gone(f"{machine}/{pid}/1")
     for other in ("", "x", f"other/{pid}/1", f"{machine}/x/1", f"{machine}/{10**30}/1", f"{machine}/{pid}/"):
         assert not owner.is_gone(other)
+
+
+def test_an_answer_that_nobody_has_read_is_not_that_of_the_next_question(store, held_id, monkeypatch):
+    """max_execution_time may interrupt anything."""
+
+    class Up(BaseException):
+        pass
+
+    def interrupted(connection, *arguments, **options):
+        raise Up
+
+    other = ids.new_id()
+    store.create(other, LIFE_S).save(b'{"secret":1}')
+    with monkeypatch.context() as patch:
+        patch.setattr("redis.client.Redis.parse_response", interrupted)
+        with pytest.raises(Up):
+            store.open(other, LIFE_S)
+    held = store.open(held_id, LIFE_S)
+    assert held.data == b'{"a":1}'
+    held.release()

@@ -56,6 +56,11 @@ async def hello(scope, receive, send):
     await answer(send, b"hello")
 
 
+async def no_content(scope, receive, send):
+    await send({"type": "http.response.start", "status": 204, "headers": [(b"content-length", b"7")]})
+    await send({"type": "http.response.body", "body": b"ignored"})
+
+
 async def pid(scope, receive, send):
     await answer(send, str(os.getpid()).encode())
 
@@ -259,6 +264,7 @@ async def crash(scope, receive, send):
 DEEDS = {
     "/": hello,
     "/hello": hello,
+    "/no-content": no_content,
     "/pid": pid,
     "/scope": tell_scope,
     "/echo": echo,

@@ -121,15 +121,15 @@ class WebServer:
 class Nginx(WebServer):
     name = "nginx"
     package = "nginx-light"
-    defaults: ClassVar[dict[str, str]] = {"upstream": "", "location": ""}
+    defaults: ClassVar[dict[str, str]] = {"upstream": "", "location": "", "nofile": "8192", "connections": "4096"}
     template = """
 @user@
 daemon off;
 pid @directory@/pid;
 error_log stderr warn;
 worker_processes 1;
-worker_rlimit_nofile 8192;
-events { worker_connections 4096; }
+worker_rlimit_nofile @nofile@;
+events { worker_connections @connections@; }
 http {
     access_log off;
     client_max_body_size 0;

@@ -85,14 +85,20 @@ class CGIOutput:
             count -= len(data)
 
     def wait(self, descriptors: Sequence[int], timeout_s: float | None) -> list[int]:
-        readable, _, _ = select.select(descriptors, (), (), timeout_s)
-        return readable
+        return select.select(descriptors, (), (), timeout_s)[0]
 
     def discard(self) -> bool:
         if self.started:
             return False
         self._held.clear()
         return True
+
+    def is_given_up(self) -> bool:
+        return self._gone
+
+    def finish(self) -> bool:
+        """The web server waits for our process, so there is nothing to gain."""
+        return False
 
     def _must_be_there(self) -> None:
         if self._gone:

@@ -133,7 +133,7 @@ class ScriptConfig:
         "cgi.discard_path",
         values.flag,
         False,
-        "With cgi.fix_pathinfo = no: run what PATH_TRANSLATED names, not SCRIPT_FILENAME.",
+        "With cgi.fix_pathinfo = no: run what SCRIPT_FILENAME names, though there is a PATH_TRANSLATED.",
         differs="PHP's.",
     )
     cgi_timeout_s: float = directive(

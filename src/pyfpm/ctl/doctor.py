@@ -213,8 +213,10 @@ def _reason(case: Case, name: str) -> str:
     extensions = extensions_of(kind, case.pool.extensions if case.pool else None)
     # As the protocol decodes params, so that no byte of the name is lost.
     wire = name.encode("utf-8", "surrogateescape").decode("latin-1")
+    fix_pathinfo = case.pool is None or case.pool.cgi_fix_pathinfo
     try:
-        ScriptFiles(tuple(roots), extensions, cgi_extensions(kind)).find({"SCRIPT_FILENAME": wire})
+        files = ScriptFiles(tuple(roots), extensions, cgi_extensions(kind), fix_pathinfo=fix_pathinfo)
+        files.find({"SCRIPT_FILENAME": wire})
     except NotRunnable as error:
         return str(error)
     except SyntaxError as error:

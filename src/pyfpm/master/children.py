@@ -53,11 +53,20 @@ class Children:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGCONT)
                 continue
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and pid not in self._watched:
+                self._end_group(pid)
             if pid in self._watched:
                 self._ended[pid] = status
                 self._watched[pid].set()
             elif self._expecting:
                 self._unknown[pid] = status
+
+    @staticmethod
+    def _end_group(leader: int) -> None:
+        """A CGI program lost its worker, and was killed by the kernel for that: what it has started in its group goes
+        with it. A number is not used again while there is a group of that number."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
 
     @contextmanager
     def expecting(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -364,7 +365,18 @@ class Pool:
                 longest_idle_s = max(longest_idle_s, min((now_us - since) / 1e6, worker.age_s))
         self._figures.saw_active(active)
         waiting, _ = self._figures.queue(self.places.listeners)
-        return Census(idle, active, starting + self._spawning, waiting, longest_idle_s)
+        starting += self._spawning
+        # A kept connection that a finishing worker gave away is no reason to say that there are too few. But somebody
+        # should have it, if there can be somebody.
+        if idle + active + starting < self.max_children:
+            waiting += self._has_given()
+        return Census(idle, active, starting, waiting, longest_idle_s)
+
+    def _has_given(self) -> bool:
+        """A connection that a worker gave away waits to be taken."""
+        with suppress(OSError):
+            return bool(self._take.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return False
 
     async def _maintain(self) -> None:
         """The one place that changes the number of workers."""

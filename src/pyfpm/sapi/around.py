@@ -39,6 +39,8 @@ class Around:
             reason = str(refused).rpartition(": ")[2]
             raise RuntimeError(f"{directive} = {path!r} cannot run: {reason}") from None
         namespace = current.namespace
+        for name, function in found.functions.items():
+            namespace.setdefault(name, function)
         for name in found.superglobals:
             namespace.setdefault(name, current.superglobal(name))
         namespace["__file__"] = found.path

@@ -6,12 +6,17 @@ from pyfpm.sapi.mount cimport mount_of
 cdef dict _headers_of_params
 cdef dict _prefixes
 cdef dict _status_lines
+cdef dict _versions
 
 cdef bytes header_of_param(str name)
-@cython.locals(header=bytes)
+@cython.locals(name=str, value=str, header=bytes, found=list)
 cdef list headers_of(dict params)
 cdef str text_of_path(str path)
-cdef tuple address_of(host, port)
+cdef tuple address_of(str host, str port)
+cdef str version_of(str protocol)
+@cython.locals(
+    script_name=str, path_info=str, https=str, scheme=str, protocol=str, version=str, uri=str, end=cython.Py_ssize_t,
+    raw_path=bytes, query=str, method=str)
 cpdef dict scope_of(dict params)
 cdef str status_line(status)
 cdef str prefix_of_bytes(name)

@@ -54,6 +54,8 @@ _headers_of_params: dict[str, bytes] = {
 # header name: "Name: ", "" for one that is not passed on.
 _prefixes: dict[bytes, str] = {}
 _status_lines: dict[int, str] = {200: ""}
+# SERVER_PROTOCOL: http_version.
+_versions: dict[str, str] = {}
 
 
 class Departed(ConnectionAbortedError):
@@ -89,9 +91,17 @@ def text_of_path(path: str) -> str:
 
 def address_of(host: str | None, port: str | None) -> tuple[str, int] | None:
     # "unix:" is what nginx says of a unix socket's client.
-    if not host or host.startswith("unix:"):
+    if not host or host == "unix:":
         return None
-    return host, int(port) if port and port.isdecimal() and len(port) < 6 else 0
+    return host, int(port) if port and len(port) < 6 and port.isdecimal() else 0
+
+
+def version_of(protocol: str) -> str:
+    version = protocol.rpartition("/")[2]
+    version = version.removesuffix(".0") if version >= "2" else version
+    if len(_versions) < _MOST_NAMES:
+        _versions[protocol] = version
+    return version
 
 
 def scope_of(params: dict[str, str]) -> dict[str, Any]:
@@ -99,17 +109,26 @@ def scope_of(params: dict[str, str]) -> dict[str, Any]:
     script_name, path_info = mount_of(params)
     https = params.get("HTTPS")
     scheme = "https" if params.get("REQUEST_SCHEME") == "https" or (https and https.lower() != "off") else "http"
-    protocol = params.get("SERVER_PROTOCOL", "HTTP/1.0").rpartition("/")[2]
-    raw_path = params.get("REQUEST_URI", "").partition("?")[0]
+    protocol = params.get("SERVER_PROTOCOL", "HTTP/1.0")
+    version = _versions.get(protocol)
+    if version is None:
+        version = version_of(protocol)
+    uri = params.get("REQUEST_URI", "")
+    end = uri.find("?")
+    raw_path = None
+    if uri and uri[0] == "/":
+        raw_path = (uri if end < 0 else uri[:end]).encode("latin-1")
+    query = params.get("QUERY_STRING", "")
+    method = params.get("REQUEST_METHOD", "GET")
     return {
         "type": "http",
         "asgi": VERSIONS,
-        "http_version": protocol.removesuffix(".0") if protocol >= "2" else protocol,
-        "method": params.get("REQUEST_METHOD", "GET").upper(),
+        "http_version": version,
+        "method": method if method == "GET" else method.upper(),
         "scheme": scheme,
         "path": text_of_path(script_name + path_info),
-        "raw_path": raw_path.encode("latin-1") if raw_path[:1] == "/" else None,
-        "query_string": params.get("QUERY_STRING", "").encode("latin-1"),
+        "raw_path": raw_path,
+        "query_string": query.encode("latin-1"),
         "root_path": text_of_path(script_name),
         "headers": headers_of(params),
         "client": address_of(params.get("REMOTE_ADDR"), params.get("REMOTE_PORT")),
@@ -321,8 +340,8 @@ class Exchange:
     def failed(self, error: BaseException, log: Log, settings: SapiSettings) -> None:
         live = self._live
         if has_departed(error):
-            return
-        if live.timed_out:
+            log("DEBUG", f"the visitor of {self._uri()} has left: {type(error).__name__}: {error}")
+        elif live.timed_out:
             self._end(504)  # What it has made of being cancelled.
         elif live.over or live.gone:
             log("ERROR", f"uncaught exception in request {self._uri()}\n{describe(error)}")
@@ -351,15 +370,17 @@ class Exchange:
         return printable(str(params.get("REQUEST_URI") or params.get("PATH_INFO") or "?"))
 
 
-def has_departed(error: BaseException | None) -> bool:
-    """The visitor left, and that is all that this exception has to say, however it was wrapped."""
-    for _ in range(10):
-        if error is None or isinstance(error, Departed):
-            break
-        if isinstance(error, BaseExceptionGroup):
-            return all(has_departed(each) for each in error.exceptions)
-        error = error.__cause__ or error.__context__
-    return isinstance(error, Departed)
+def has_departed(error: BaseException | None, depth: int = 20) -> bool:
+    """The visitor left, and that is all that this exception has to say, however it was wrapped.
+
+    Args:
+      depth: how far to look; exceptions can lead back to themselves.
+    """
+    if error is None or depth == 0:
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return all(has_departed(each, depth - 1) for each in error.exceptions)
+    return isinstance(error, Departed) or has_departed(error.__cause__ or error.__context__, depth - 1)
 
 
 class ASGIAdapter:

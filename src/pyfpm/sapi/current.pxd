@@ -6,6 +6,7 @@ cdef class CurrentRequest:
     cdef dict _made
     cdef object _text
     cdef public dict ends
+    cdef public bint timed_out
     cdef public dict namespace
     cdef readonly object output
     cdef public bint path_is_decoded

@@ -62,7 +62,7 @@ class CurrentRequest:
         "server",
         "session",
         "settings",
-        "settings",
+        "timed_out",
         "uploads",
     )
 
@@ -72,6 +72,9 @@ class CurrentRequest:
         self.output = output
         self.server: dict[str, Any] = request.params
         self.response = ScriptResponse(output, self.server.get("REQUEST_METHOD") == "HEAD", settings)
+        self.response.ignores_abort = settings.ignore_user_abort
+        # ExecutionTimeout was raised in it.
+        self.timed_out = False
         self.namespace: dict[str, Any] = {}
         # The file's name was percent-encoded, so there may be other characters in ``server`` than the web server sent.
         self.path_is_decoded = False
@@ -116,6 +119,13 @@ class CurrentRequest:
         """Take the first that is left of this stage."""
         callbacks = (self.ends or {}).get(stage)
         return callbacks.pop(0) if callbacks else None
+
+    def has_at_end(self, stage: AtEnd) -> bool:
+        return bool((self.ends or {}).get(stage))
+
+    def drop_at_end(self, stage: AtEnd) -> None:
+        if self.ends is not None:
+            self.ends.pop(stage, None)
 
     def superglobal(self, name: str) -> dict[str, Any]:
         """One of SUPERGLOBALS; the same dict each time in one request."""

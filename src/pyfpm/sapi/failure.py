@@ -11,6 +11,7 @@ from pyfpm.sapi import pages, traceback_page
 from pyfpm.sapi.error_log import write_message
 from pyfpm.sapi.interface import Output
 from pyfpm.sapi.printable import printable
+from pyfpm.sapi.services import services
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.timeout import is_timeout
 
@@ -72,7 +73,10 @@ def report(
       told: the web server's error log has a message of this request already.
       takes_a_message: the answer is HTML that may be added to.
     """
+    note = services().out_of_memory() if isinstance(error, MemoryError) else None
     text, details = _describe(error)
+    if note:
+        text += f"{note}\n"
     # One line, whatever is in it; a script may have made anything of it.
     request = printable(str(uri).replace("\n", "\\n"))
     try:

@@ -66,6 +66,14 @@ class Output(Protocol):
     def discard(self) -> bool:
         """Take back everything that was written; False, and nothing is done, if ``started``."""
 
+    def is_given_up(self) -> bool:
+        """The web server has hung up, or does not want this answer: that costs a look at the socket. Also looked at
+        with each ``flush``; methods raise ConnectionAbortedError from the next call on."""
+
+    def finish(self) -> bool:
+        """The answer is complete, and its connection free, while the request goes on; what is added later goes nowhere,
+        without an error. False, and nothing is done, if it was complete already, or has not begun."""
+
 
 class Event(Protocol):
     """Of trio or asyncio."""

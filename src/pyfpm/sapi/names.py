@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyfpm.sapi import buffering, error_log, files, functions, input, uploads
+from pyfpm.sapi import buffering, error_log, files, functions, input, lifecycle, uploads
 from pyfpm.sapi.session import functions as session
 
 FUNCTIONS: dict[str, Any] = {
@@ -13,6 +13,7 @@ FUNCTIONS: dict[str, Any] = {
     **files.FUNCTIONS,
     **functions.FUNCTIONS,
     **input.FUNCTIONS,
+    **lifecycle.FUNCTIONS,
     **session.FUNCTIONS,
     **session.CONSTANTS,
     **uploads.CONSTANTS,

@@ -1,8 +1,8 @@
 """Which file a web server's parameters name, and what they say once it is known where its path ends.
 
-Web servers that know nothing of scripts send a path that goes on behind the file: ``/srv/www/x.py/more``. PHP mends their
-parameters (``cgi.fix_pathinfo``) so that SCRIPT_FILENAME, SCRIPT_NAME, PATH_INFO and PATH_TRANSLATED are those of CGI, and
-keeps what came under ORIG_ names; scripts and frameworks rely on what exactly it does.
+Web servers that know nothing of scripts send a path that goes on behind the file: ``/srv/www/x.py/more``. PHP mends
+their parameters (``cgi.fix_pathinfo``) so that SCRIPT_FILENAME, SCRIPT_NAME, PATH_INFO and PATH_TRANSLATED are those of
+CGI, and keeps what came under ORIG_ names; scripts and frameworks rely on what exactly it does.
 
 PHP does it by the lengths of one parameter applied to another (CVE-2019-11043: a write before the buffer). Here every
 step takes a beginning or an end off a string that has it, or does nothing.
@@ -40,7 +40,7 @@ def asked(server: dict[str, str], fix_pathinfo: bool, discard_path: bool) -> Ask
         if path != filename:
             by_apache = path.startswith("/")
             filename = server["SCRIPT_FILENAME"] = path
-    if server.get("SERVER_SOFTWARE", "").startswith("Microsoft-IIS"):
+    if is_iis(server):
         _mend_iis(server)
     path = filename if filename is not None else translated or ""
     if not fix_pathinfo:
@@ -54,8 +54,12 @@ def asked(server: dict[str, str], fix_pathinfo: bool, discard_path: bool) -> Ask
     return Asked(path, by_apache, None)
 
 
-def _mend_iis(server: dict[str, str]) -> None:
+def is_iis(server: dict[str, str]) -> bool:
     """Its PATH_INFO begins with SCRIPT_NAME."""
+    return server.get("SERVER_SOFTWARE", "").startswith("Microsoft-IIS")
+
+
+def _mend_iis(server: dict[str, str]) -> None:
     path_info = server.get("PATH_INFO")
     script_name = server.get("SCRIPT_NAME")
     if path_info is None or script_name is None or not path_info.startswith(script_name):
@@ -69,8 +73,11 @@ def _mend_iis(server: dict[str, str]) -> None:
 
 
 def beginnings(path: str, extensions: tuple[str, ...]) -> Iterator[str]:
-    """Where a script's name may end in a path, the shortest first. If there is a file, nothing can be below it; if there
-    is nothing, neither. So at most one of them is a script, and whoever looks can stop at the first that is no directory."""
+    """Where a script's name may end in a path, the shortest first.
+
+    If there is a file, nothing can be below it; if there is nothing, neither. So at most one of them is a script, and
+    whoever looks can stop at the first that is no directory.
+    """
     slash = path.find("/", 1)
     while slash > 0:
         if path.endswith(extensions, 0, slash):
@@ -137,6 +144,8 @@ def _set(server: dict[str, str], name: str, value: str, always: bool = False) ->
 def script_path(filename: str) -> str:
     """SCRIPT_FILENAME without what Apache adds to it: ``proxy:fcgi://host:port`` (or ``proxy:balancer://name``) before
     the path, the query string behind it. The path may be percent-encoded."""
+    if filename.startswith("/"):
+        return filename
     start = filename[:20].lower()
     for prefix in ("proxy:fcgi://", "proxy:balancer://", "proxy:unix:"):
         if start.startswith(prefix):

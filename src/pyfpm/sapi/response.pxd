@@ -24,6 +24,9 @@ cdef class ScriptResponse:
     cdef Py_ssize_t _held_size
     cdef Py_ssize_t _hold
     cdef str _phrase
+    cdef bint _replaces
+    cdef public bint aborted
+    cdef public bint ignores_abort
     cdef public object before_head
     cdef public object buffers
     cdef readonly Defaults defaults
@@ -46,7 +49,10 @@ cdef class ScriptResponse:
     cpdef add(self, tuple field, bint replace)
     cpdef remove(self, name)
     cpdef must_be_changeable(self)
+    cpdef go_on(self, status, bint bodiless)
+    cpdef keep_page(self)
     cpdef end(self)
+    cdef _note_abort(self)
     cpdef error(self, data)
     cdef _must_not_be_complete(self)
     cpdef ask_before_head(self)

@@ -20,7 +20,8 @@ class HeadersSentError(RuntimeError):
 
 
 class Aborted(SystemExit):
-    """The visitor is gone, so the script ends. As a SystemExit it passes ``except Exception`` and runs ``finally``."""
+    """The visitor is gone, so the script ends, unless ignore_user_abort() says otherwise. As a SystemExit it passes
+    ``except Exception`` and runs ``finally``."""
 
 
 class Nowhere:
@@ -43,6 +44,12 @@ class Nowhere:
         return []
 
     def discard(self) -> bool:
+        return False
+
+    def is_given_up(self) -> bool:
+        return False
+
+    def finish(self) -> bool:
         return False
 
 
@@ -97,12 +104,15 @@ class ScriptResponse:
         "_hold",
         "_output",
         "_phrase",
+        "_replaces",
+        "aborted",
         "before_head",
         "buffers",
         "defaults",
         "flushes",
         "head_sent",
         "headers",
+        "ignores_abort",
         "sent_file",
         "sent_line",
         "status",
@@ -131,6 +141,11 @@ class ScriptResponse:
         self.head_sent = False
         self.sent_file = ""
         self.sent_line = 0
+        # What is sent first takes the place of what is in the output.
+        self._replaces = False
+        # The visitor has left, as far as we have noticed.
+        self.aborted = False
+        self.ignores_abort = False
         # The web server's error log has a message of this request.
         self.told = False
 
@@ -182,7 +197,7 @@ class ScriptResponse:
         try:
             self._output.flush()
         except ConnectionAbortedError:
-            raise Aborted from None
+            self._note_abort()
 
     def flush_events(self) -> None:
         """Flush if it is a stream of events, which are of no use later."""
@@ -195,6 +210,8 @@ class ScriptResponse:
         if self.head_sent:  # It has printed as much.
             return
         self.head_sent = True
+        if self._replaces:
+            self._output.discard()
         head = self.defaults.head if self.headers is None and self.status is None else self._head()
         if self._bodiless:
             self._send(head)
@@ -249,7 +266,7 @@ class ScriptResponse:
             try:
                 self._output.sendfile(fd, offset, count)
             except ConnectionAbortedError:
-                raise Aborted from None
+                self._note_abort()
         self._bodiless = True
         self._complete = True
 
@@ -273,8 +290,24 @@ class ScriptResponse:
         self.buffers = None
         self.before_head = None
 
+    def go_on(self, status: int, bodiless: bool) -> None:
+        """Shutdown functions have the word after give_up(). They go on with what was sent; if nothing was, they begin
+        anew, with this status, and what they print takes the place of the page that somebody else has written."""
+        self._bodiless = bodiless
+        if not self._output.started:
+            self._replaces = True
+            self._held_size = 0
+            self.head_sent = False
+            self.headers = None
+            self.set_status(status)
+
+    def keep_page(self) -> None:
+        """Shutdown functions have had the word. If they have printed nothing, that page stays, alone."""
+        if self._replaces and not self.head_sent and not self._held_size and self.buffers is None:
+            self.give_up()
+
     def end(self) -> None:
-        if not self.head_sent:
+        if not self.head_sent and not (self._replaces and not self._held_size):
             self.send_head()
 
     def error(self, data: bytes) -> None:
@@ -282,12 +315,18 @@ class ScriptResponse:
         try:
             self._output.error(data)
         except ConnectionAbortedError:
-            raise Aborted from None
+            self._note_abort()
 
     def message(self, data: bytes) -> None:
         """Add a message to it, as php-fpm does: with a semicolon between two."""
         self.error(b"; " + data if self.told else data)
         self.told = True
+
+    def _note_abort(self) -> None:
+        self.aborted = True
+        if not self.ignores_abort:
+            raise Aborted from None
+        self.disown()
 
     def disown(self) -> None:
         """What is written from now on reaches nobody."""
@@ -297,7 +336,7 @@ class ScriptResponse:
         try:
             self._output.write(data)
         except ConnectionAbortedError:
-            raise Aborted from None
+            self._note_abort()
 
     # -- headers ------------------------------------------------------------------------------------------------------
 

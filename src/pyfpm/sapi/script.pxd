@@ -17,7 +17,8 @@ cdef class ScriptAdapter:
     cdef _refuse(self, output, status)
     cdef _run(self, Script script, CurrentRequest current)
     cdef _at_end(self, stage, CurrentRequest current, status)
-    cdef _execute(self, Script script, CurrentRequest current)
+    cdef _status_of(self, error, CurrentRequest current)
+    cdef _report(self, error, output, CurrentRequest current, bint takes_a_message=*)
     cdef _refuse_body(self, error, CurrentRequest current)
     cdef _failed(self, error, CurrentRequest current)
 

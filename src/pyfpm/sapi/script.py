@@ -6,7 +6,7 @@ the recursion limit, whether the collector runs. The executor gives each request
 
 Where the boundary is: imported modules stay, and what is changed in them or through them (attributes, builtins, warning
 filters, the locale, signal handlers and alarms, threads, raw descriptors). Some of that is meant to last, as what a
-library sets while it is imported, and nothing tells which. docs/guides/scripts.md says so to users.
+library sets while it is imported, and nothing tells which. docs/scripts.md says so to users.
 
 Budget of a request above that of WSGI: a stat of the file and a umask; one module with its namespace. A chdir if
 another script, or this one, has left the directory. No cycle, so the collector has nothing to do.
@@ -31,13 +31,13 @@ from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
-from pyfpm.sapi.names import FUNCTIONS
-from pyfpm.sapi.response import Aborted
+from pyfpm.sapi.response import Aborted, Nowhere
 from pyfpm.sapi.revalidation import Revalidation
 from pyfpm.sapi.script_file import NotRunnable, Script, ScriptFiles
 from pyfpm.sapi.session.functions import session_start
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.streams import ScriptStreams
+from pyfpm.sapi.timeout import is_timeout
 
 RunCGI = Callable[[Script, Request, Output, "_ProcessState"], int]
 
@@ -74,8 +74,8 @@ class ScriptAdapter:
         self._revalidation = revalidation
         has_around = settings.auto_prepend_file or settings.auto_append_file
         self._around = Around(settings) if has_around else None
-        self._authorizer = AuthorizerFile(settings.authorizer_file)
         self._cgi = cgi
+        self._authorizer = AuthorizerFile(settings.authorizer_file)
         self._streams = ScriptStreams()
         self._process = _ProcessState()
         self._starts_sessions = settings.session_auto_start
@@ -122,7 +122,7 @@ class ScriptAdapter:
             self._process.restore(script)
             if script.is_decoded:
                 current.path_is_decoded = True
-            namespace.update(FUNCTIONS)
+            namespace.update(script.functions)
             for name in script.superglobals:
                 namespace[name] = current.superglobal(name)
             namespace[LAST_OF_OURS] = script.path
@@ -131,11 +131,13 @@ class ScriptAdapter:
             references = getrefcount(namespace)
             if self._starts_sessions:
                 session_start()
-            status = self._execute(script, current)
-        except Aborted:
-            status = 1
+            if self._around is None:
+                exec(script.code, namespace)
+            else:
+                self._around.run(script, current)
+            status = 0
         except BaseException as error:
-            status = self._failed(error, current)
+            status = self._status_of(error, current)
         if current.ends is not None:
             status = self._at_end(AtEnd.SHUTDOWN, current, status)
         self._streams.finish()
@@ -154,10 +156,8 @@ class ScriptAdapter:
             status = self._at_end(AtEnd.SESSION, current, status)
         try:
             current.response.end()
-        except Aborted:
-            status = 1
-        except Exception as error:
-            status = self._failed(error, current)
+        except BaseException as error:
+            status = self._status_of(error, current)
         if current.ends is not None:
             status = self._at_end(AtEnd.CLEANUP, current, status)
         return status
@@ -166,35 +166,44 @@ class ScriptAdapter:
         while (callback := current.next_at_end(stage)) is not None:
             try:
                 callback()
-            except Aborted:
-                status = 1
             except BaseException as error:
-                status = self._failed(error, current)
+                if stage == AtEnd.SHUTDOWN:
+                    current.drop_at_end(stage)
+                elif stage == AtEnd.CLEANUP:
+                    # The answer is complete, and nothing is wrong with it.
+                    self._report(error, Nowhere(), current)
+                    continue
+                status = self._status_of(error, current)
+        if stage == AtEnd.SHUTDOWN:
+            current.response.keep_page()
         return status
 
-    def _execute(self, script: Script, current: CurrentRequest) -> int:
-        """What the interpreter does with a script and its SystemExit: None is success, an int the status, else a
-        message."""
-        try:
-            if self._around is None:
-                exec(script.code, current.namespace)
-            else:
-                self._around.run(script, current)
-        except Aborted:
-            raise
-        except SystemExit as end:
-            if end.code is None:
-                return 0
-            if isinstance(end.code, int):
-                return end.code & 0xFF
-            current.response.error(f"{end.code}\n".encode("utf-8", "backslashreplace"))
+    def _status_of(self, error: BaseException, current: CurrentRequest) -> int:
+        """What ended the script, as the interpreter's exit status: of SystemExit None is success, an int the status,
+        else a message."""
+        if isinstance(error, Aborted):
+            # Who still prints something, a shutdown function or a destructor, is not to be ended by it again.
+            current.response.disown()
             return 1
-        return 0
+        if not isinstance(error, SystemExit):
+            return self._failed(error, current)
+        if error.code is None:
+            return 0
+        if isinstance(error.code, int):
+            return error.code & 0xFF
+        try:
+            current.response.error(f"{error.code}\n".encode("utf-8", "backslashreplace"))
+        except Aborted:
+            pass
+        except BaseException as other:
+            return self._failed(other, current)
+        return 1
 
     def _refuse_body(self, error: BodyError, current: CurrentRequest) -> int:
         """What was sent is at fault, not the script."""
         try:
-            current.output.error(f"Python message: {error}".encode("utf-8", "backslashreplace"))
+            told = b"; " * current.response.told
+            current.output.error(told + f"Python message: {error}".encode("utf-8", "backslashreplace"))
             if current.output.discard():
                 pages.answer(current.output, error.status)
         except ConnectionAbortedError:
@@ -202,16 +211,25 @@ class ScriptAdapter:
         return 255
 
     def _failed(self, error: BaseException, current: CurrentRequest) -> int:
+        current.timed_out = current.timed_out or is_timeout(error)
         takes_a_message = current.response.takes_a_message()
         current.response.give_up()
         if isinstance(error, BaseExceptionGroup) and error.split(Aborted)[1] is None:
             return 1  # It wrote from tasks, of trio or asyncio, when the visitor left.
         if isinstance(error, BodyError):
             return self._refuse_body(error, current)
+        self._report(error, current.output, current, takes_a_message)
+        if current.has_at_end(AtEnd.SHUTDOWN) and not self._settings.display_errors:
+            status = 504 if is_timeout(error) else 500
+            current.response.go_on(status, current.server.get("REQUEST_METHOD") == "HEAD")
+        return 255
+
+    def _report(
+        self, error: BaseException, output: Output, current: CurrentRequest, takes_a_message: bool = False
+    ) -> None:
         uri = current.server.get("REQUEST_URI") or current.server.get("SCRIPT_NAME") or "?"
         told = current.response.told
-        report(current.output, self._log, error, uri, self._settings, told=told, takes_a_message=takes_a_message)
-        return 255
+        report(output, self._log, error, uri, self._settings, told=told, takes_a_message=takes_a_message)
 
 
 class _ProcessState:
@@ -244,11 +262,10 @@ class _ProcessState:
             sys.setrecursionlimit(self._recursion_limit)
         if gc.isenabled() != self._collects:
             (gc.enable if self._collects else gc.disable)()
-        self.restore_environment()
+        if _changes.take_environment_changed():
+            self.restore_environment()
 
     def restore_environment(self) -> None:
-        if not _changes.take_environment_changed():
-            return
         os.environ = environ = self._live_environ
         # os.putenv() goes around os.environ, which cannot tell what there is besides.
         _changes.clear_environment()

@@ -1,3 +1,8 @@
+cimport cython
+
+from pyfpm.sapi cimport paths
+
+
 cdef class Script:
     cdef readonly bytes asked
     cdef readonly object code
@@ -9,6 +14,7 @@ cdef class Script:
     cdef public bint is_decoded
     cdef readonly tuple superglobals
     cdef readonly bint unbuffered
+    cdef readonly dict functions
 
 
 cdef class ScriptFiles:
@@ -20,10 +26,15 @@ cdef class ScriptFiles:
     cdef bint _fix_pathinfo
     cdef bint _discard_path
 
+    @cython.locals(known=Script, script=Script, asked=paths.Asked)
     cpdef Script find(self, dict server)
-    cdef Script _find_encoded(self, asked)
+    @cython.locals(script=Script)
+    cdef Script _find_encoded(self, paths.Asked asked)
     cdef bint _is_settled(self, dict server)
-    cdef Script _look_up(self, path, key)
-    cdef Script _keep(self, filename, Script script)
+    @cython.locals(known=Script)
+    cdef Script _look_up(self, str path, str key)
+    @cython.locals(known=Script)
+    cdef Script _kept(self, name)
+    cdef Script _keep(self, str filename, Script script)
     cdef Script _open(self, path, asked)
     cdef bint _is_inside(self, final)

@@ -19,6 +19,7 @@ from pyfpm.sapi import paths
 from pyfpm.sapi._identity import FileIdentity
 from pyfpm.sapi.cgi.kind import LONGEST_LINE, kind_of
 from pyfpm.sapi.current import SUPERGLOBALS
+from pyfpm.sapi.names import FUNCTIONS
 
 # Compiled files that a worker keeps. Precedent: opcache.max_accelerated_files = 10000.
 CACHE_SIZE = 10_000
@@ -36,7 +37,7 @@ DECODED = "decoded:"
 # A line break in a path could be meant for our log; none of these is in the name of a script.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# A script that uses one of these may reach any superglobal by its name as text, so it gets them all.
+# A script that uses one of these may reach anything by its name as text, so it gets all there is.
 _BY_NAME = frozenset({"globals", "locals", "vars", "dir", "eval", "exec", "GLOBALS", "__dict__", "__main__"})
 
 
@@ -79,6 +80,7 @@ class Script:
         "asked",
         "code",
         "directory",
+        "functions",
         "identity",
         "is_cgi",
         "is_decoded",
@@ -102,10 +104,14 @@ class Script:
         self.is_cgi = False
         # A CGI program's: python -u.
         self.unbuffered = False
-        # PHP's auto_globals_jit: only what the script names is made.
+        # PHP's auto_globals_jit: only what the script names is made. So it is with functions: to put all of them into
+        # a namespace takes 2 us, and there are more of them each year.
         names = _names_in(code) if code is not None else set()
         used = SUPERGLOBALS if names & _BY_NAME else [name for name in SUPERGLOBALS if name in names]
         self.superglobals = tuple(used)
+        self.functions = dict(FUNCTIONS)
+        if not names & _BY_NAME:
+            self.functions = {name: FUNCTIONS[name] for name in FUNCTIONS if name in names}
 
 
 class ScriptFiles:
@@ -157,8 +163,8 @@ class ScriptFiles:
     def _find_encoded(self, asked: paths.Asked) -> Script:
         """ProxyPass percent-encodes the path, SetHandler sends it as it is, and nothing tells which of them it was."""
         decoded = unquote(asked.path, "latin-1")
-        script = self._cache.get(DECODED + decoded)
-        if script is None or not script.identity.is_at(script.asked):
+        script = self._kept(DECODED + decoded)
+        if script is None:
             try:
                 return self._look_up(asked.path, "")
             except NotRunnable:
@@ -169,17 +175,20 @@ class ScriptFiles:
 
     def _is_settled(self, server: dict[str, str]) -> bool:
         """There is nothing in the parameters that would make another script of it, or that would have to be mended."""
-        return self._fix_pathinfo and not server.get("PATH_INFO") and "REDIRECT_URL" not in server
+        if not self._fix_pathinfo or "REDIRECT_URL" in server:
+            return False
+        return not server.get("PATH_INFO") or not paths.is_iis(server)
 
     def _look_up(self, path: str, key: str) -> Script:
         """The script at a path, or at a beginning of it; kept under ``key`` and its path."""
+        known = self._kept(key + path)
+        if known is not None:
+            return known
         reason: NotRunnable | None = None
         for beginning in paths.beginnings(path, self._extensions) if self._fix_pathinfo else (path,):
-            known = self._cache.get(key + beginning)
+            known = self._kept(key + beginning)
             if known is not None:
-                if known.identity.is_at(known.asked):
-                    return known
-                del self._cache[key + beginning]
+                return known
             try:
                 return self._keep(key + beginning, self._open(beginning, path))
             except IsDirectory as directory:
@@ -187,6 +196,13 @@ class ScriptFiles:
         if reason is not None:
             raise reason
         return self._open(path, path)
+
+    def _kept(self, name: str) -> Script | None:
+        known = self._cache.get(name)
+        if known is not None and not known.identity.is_at(known.asked):
+            del self._cache[name]
+            return None
+        return known
 
     def _keep(self, filename: str, script: Script) -> Script:
         if script.settled:

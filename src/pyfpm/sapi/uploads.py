@@ -111,6 +111,11 @@ class Uploads:
             self._remove()
             raise
 
+    def __del__(self) -> None:
+        """The time of a request can be up when its adapter was about to call ``remove``, and it never does."""
+        if self._directory:
+            self.remove()
+
     def _remove(self) -> None:
         if self._pid == os.getpid() and self._directory:
             _remove(self._directory)

@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pyfpm.protocol._server cimport Budget, Limits, Request, ServerConnection, Step
 from pyfpm.worker._live cimport Live
@@ -6,6 +6,11 @@ from pyfpm.worker._output cimport Output, Staging
 from pyfpm.worker._sender cimport Sender
 from pyfpm.worker._slot cimport Slot
 from pyfpm.worker._watchdog cimport Guard, fpm_guard
+
+
+cdef class Owner:
+    """Of connections: the reactor."""
+    cdef bint give_up(self, Connection connection) except -1
 
 
 cdef class Service:
@@ -24,6 +29,8 @@ cdef class Service:
     cdef object spool_directory
     cdef Slot slot
     cdef Guard guard
+    cdef void *owner            # an Owner, which owns us; NULL in tests of parts
+    cdef Output output          # of the request that runs here and now; None: there is none
     cdef object access          # told of each request that has run; None: nobody is
     cdef bint access_wants_head
     cdef double now             # the clock when it was last looked at
@@ -54,7 +61,8 @@ cdef class Connection(Sender):
     cdef uint32_t reads         # after which something had come
     cdef bint used              # a request was answered here: it is a kept connection now
     cdef bytes unread           # input that waits until output has gone
-    cdef bint more              # behind what is being handled, something was read already
+    cdef const uint8_t *rest    # what was read behind what is being handled
+    cdef size_t rest_length
     cdef bint receiving         # we are in `receive`: who has called it settles us
     cdef size_t lives           # requests that an asynchronous executor has begun
     cdef size_t ahead           # bytes of their bodies that nobody has taken yet
@@ -67,6 +75,8 @@ cdef class Connection(Sender):
     cdef int end_silent(self) except -1
     cdef int _handle(self, Request request, Step step) except -1
     cdef int _execute(self, Request request) except -1
+    cdef bint _has_abort_in_socket(self, uint16_t id) noexcept
+    cdef bint _has_abort(self, uint16_t id, const uint8_t *waiting, size_t length) noexcept
     cdef int _receive(self, const uint8_t *data, size_t length) except -1
     cdef int _begin(self, Request request) except -1
     cdef int _feed(self, Live live) except -1

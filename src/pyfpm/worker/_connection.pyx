@@ -8,11 +8,11 @@ from contextlib import suppress
 from resource import RUSAGE_SELF, getrusage
 
 from libc.errno cimport EMFILE, ENFILE, ENOMEM
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport close, pread, sysconf
 
-from pyfpm.protocol._fcgi cimport fcgi_reader_idle
+from pyfpm.protocol._fcgi cimport FCGI_ABORT_REQUEST, fcgi_reader, fcgi_reader_idle, fcgi_reader_next, fcgi_span
 from pyfpm.protocol._server cimport (
     STEP_ABORT,
     STEP_DATA,
@@ -33,7 +33,14 @@ from pyfpm.worker._live cimport Live, new_live
 from pyfpm.worker._output cimport Output, Staging, open_output
 from pyfpm.worker._sender cimport Sender
 from pyfpm.worker._slot cimport FPM_STAGE_RUNNING, Slot, fpm_slot_add, fpm_slot_stage
-from pyfpm.worker._watchdog cimport Guard, fpm_guard_begin, fpm_guard_end, fpm_guard_leave, fpm_now_us
+from pyfpm.worker._watchdog cimport (
+    Guard,
+    fpm_guard_begin,
+    fpm_guard_end,
+    fpm_guard_finish,
+    fpm_guard_leave,
+    fpm_now_us,
+)
 
 from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER, RemoteProtocolError
 from pyfpm.worker.body import Body
@@ -49,15 +56,35 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     int c_shutdown "shutdown"(int fd, int how)
+    Py_ssize_t c_recv "recv"(int fd, void *buf, size_t len, int flags)
     enum:
         SHUT_WR
+        MSG_PEEK
+        MSG_DONTWAIT
 
+# poll's bits are the same, but one of them is for programs alone that define _GNU_SOURCE.
+cdef extern from "<sys/epoll.h>" nogil:
+    enum:
+        EPOLLIN
+        EPOLLERR
+        EPOLLHUP
+        EPOLLRDHUP
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int c_poll "poll"(pollfd *fds, unsigned long nfds, int timeout)
 
 cdef enum:
     # Large pieces and files that may wait to be sent; a file's bytes are not counted otherwise.
     MOST_PIECES = 64
     # From so many microseconds on a request's processor time is worth a system call. php-fpm's clock for it ticks as often.
     LONG_US = 10000
+    # So much of what waits in a socket is looked at for an ABORT_REQUEST, in bytes: one comes first, or behind the
+    # beginning of another request.
+    LOOK = 4096
 
 
 ROLES = (RESPONDER, AUTHORIZER, FILTER)
@@ -65,6 +92,23 @@ ROLES = (RESPONDER, AUTHORIZER, FILTER)
 
 cdef double clock_now() noexcept nogil:
     return fpm_now_us() * 1e-6
+
+
+cdef bint find_abort(fcgi_reader *reader, uint16_t id, const uint8_t *data, size_t length) noexcept:
+    cdef fcgi_span span
+    cdef size_t used = 0
+    while length and fcgi_reader_next(reader, data, length, &used, &span) > 0:
+        if span.header.type == FCGI_ABORT_REQUEST and span.header.request_id == id:
+            return True
+        data += used
+        length -= used
+    return False
+
+
+cdef class Owner:
+    cdef bint give_up(self, Connection connection) except -1:
+        """Have somebody else go on with a clean connection, now. False: it stays."""
+        return False
 
 
 cdef class Service:
@@ -205,7 +249,8 @@ cdef class Connection(Sender):
             length -= used
             if step == STEP_NEED_DATA:
                 return 0
-            self.more = length > 0
+            self.rest = data
+            self.rest_length = length
             self._handle(protocol.request, step)
             if self.broken or (self.closing and not protocol.has_live()):
                 return 0  # nobody reads, or without KEEP_CONN one request was all
@@ -277,6 +322,7 @@ cdef class Connection(Sender):
         cdef dict params = None
         cdef int app_status = 0
         service.requests += 1
+        output._looks = True
         service.slot.begin(request.params, started_us)
         if service.access is not None:
             params = dict(request.params)  # an adapter may make its environ of the other one
@@ -288,17 +334,60 @@ cdef class Connection(Sender):
         self.begin()
         self.guard.request_id = request.id
         # Only what is live can be seen by others: ours is taken off, and the rest of the record that ended it.
-        self.guard.alone = request.keep_conn and not self.more and self.protocol._count() == 1 and \
+        self.guard.alone = request.keep_conn and self.rest_length == 0 and self.protocol._count() == 1 and \
             fcgi_reader_idle(&self.protocol._reader) and not self.closing
         fpm_guard_begin(self.guard, started_us)
+        service.output = output
         try:
             app_status = service.run(request, output)
         finally:
             # Whatever happened: the web server gets an end, and the next request a clean table.
+            service.output = None
             output.end(app_status & 0xffffffff)
             fpm_guard_end(self.guard)
             service.ended(output, params, started_us, service.slot.page.content_length, self.peer)
             self._over(request)
+        return 0
+
+    cdef bint is_given_up(self, uint16_t id, bint asked) except -1:
+        """See `Output.is_given_up`. Nothing is taken off the socket: what it has may be somebody else's."""
+        cdef pollfd look
+        if self.broken:
+            return True
+        look.fd = self.fd
+        look.events = EPOLLIN | EPOLLRDHUP
+        if c_poll(&look, 1, 0) <= 0:
+            return self.rest_length > 0 and self._has_abort(id, NULL, 0)
+        if look.revents & (EPOLLERR | EPOLLHUP):
+            self.drop()
+            return True
+        return (asked and self.peer is not None and look.revents & EPOLLRDHUP) or self._has_abort_in_socket(id)
+
+    cdef bint _has_abort_in_socket(self, uint16_t id) noexcept:
+        cdef uint8_t waiting[LOOK]
+        cdef Py_ssize_t n = c_recv(self.fd, waiting, LOOK, MSG_PEEK | MSG_DONTWAIT)
+        return self._has_abort(id, waiting, n if n > 0 else 0)
+
+    cdef bint _has_abort(self, uint16_t id, const uint8_t *waiting, size_t length) noexcept:
+        """Is there an ABORT_REQUEST in what was read already, and in what comes behind that?"""
+        cdef fcgi_reader reader = self.protocol._reader  # a copy: the real one has its turn later
+        return find_abort(&reader, id, self.rest, self.rest_length) or find_abort(&reader, id, waiting, length)
+
+    cdef int answered(self) except -1:
+        """The request that runs has its answer (`Output.finish`), and may run for long: the connection is free.
+
+        Its guard is between enter and leave. A connection that is not kept ends here for the web server; its descriptor
+        stays until the request ends. One with more than this request on it can't go anywhere.
+        """
+        self.service.slot.finishing()
+        fpm_guard_finish(self.guard)
+        if self.broken or self.pending():
+            return 0
+        if self.guard.alone:
+            if self.service.owner != NULL:
+                (<Owner>self.service.owner).give_up(self)
+        elif self.protocol._count() == 1 and not (<Request>self.protocol.live()[0]).keep_conn:
+            c_shutdown(self.fd, SHUT_WR)
         return 0
 
     # -- requests that go on while others do --------------------------------------------------------------------------

@@ -14,9 +14,14 @@ cdef class Output:
     cdef Staging _staging
     cdef size_t _staged         # bytes of content in staging
     cdef size_t _max_queued
+    cdef bint _heard            # from the web server, while we waited for others
     cdef list _errors           # STDERR content not yet sent, or None
     cdef size_t _error_bytes
     cdef bint _ended
+    cdef bint _finished         # by user code: what is added now goes nowhere
+    cdef bint _waits            # for the web server; user code may run meanwhile, in the handler of a signal
+    cdef bint _looks            # for that, with each flush
+    cdef bint _given_up         # by the web server: nobody reads what is added
     cdef readonly bint started  # something was sent: it can't be taken back
     cdef bint _headed           # the first of STDOUT has been looked at
     cdef bint _keeps_head
@@ -27,8 +32,7 @@ cdef class Output:
     cdef int end(self, uint32_t app_status) except -1
     cdef int close(self) except -1
     cdef int _end(self, uint32_t app_status) except -1
-    cdef int _drop(self) except -1
-    cdef int _must_be_open(self) except -1
+    cdef bint _is_open(self) except -1
     cdef int _push_large(self, data) except -1
     cdef int _note_head(self, const uint8_t *start, size_t length) except -1
     cdef int _push_staged(self) except -1

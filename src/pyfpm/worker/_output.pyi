@@ -63,6 +63,22 @@ class Output:
           ValueError: the request is over.
         """
 
+    def is_given_up(self) -> bool:
+        """Has the web server hung up, or said that it wants no answer (ABORT_REQUEST)? Costs a system call.
+
+        Also looked at with each ``flush``. Then methods raise ConnectionAbortedError, from the next call on. On TCP a
+        web server that has closed its sending side alone looks as one that has hung up, and is believed only when asked
+        like this; on a unix socket the two differ.
+        """
+
+    def finish(self) -> bool:
+        """The answer is complete, and the request goes on: wait until the web server has taken all of it (as ``flush``
+        waits), and let go of the connection. Not kept, it ends; kept, another worker goes on with it, or we do when the
+        request has ended.
+
+        False, and nothing is done, if the answer is complete already, or has not begun.
+        """
+
     def discard(self) -> bool:
         """Take back everything that was written; False, and nothing is done, if ``started``. STDERR stays."""
 

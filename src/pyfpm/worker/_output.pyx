@@ -27,7 +27,7 @@ from pyfpm.protocol._fcgi cimport (
 from pyfpm.protocol._records cimport END_LEN, put_end, stream_records
 from pyfpm.protocol._server cimport Request
 from pyfpm.worker._sender cimport Sender
-from pyfpm.worker._watchdog cimport fpm_guard_enter
+from pyfpm.worker._watchdog cimport fpm_guard_enter, fpm_guard_leave
 
 
 cdef extern from "<poll.h>" nogil:
@@ -99,7 +99,8 @@ cdef class Output:
             view = data
             length = view.shape[0]
             start = &view[0] if length else NULL
-        self._must_be_open()
+        if not self._is_open():
+            return
         if length > STAGING - self._staged or length >= LARGE:
             guarded = fpm_guard_enter(self._sender.guard)
             try:
@@ -118,7 +119,8 @@ cdef class Output:
 
     def error(self, bytes data not None):
         """Add bytes to the STDERR stream. See the stub."""
-        self._must_be_open()
+        if not self._is_open():
+            return
         if self._errors is None:
             self._errors = []
         self._errors.append(data)
@@ -129,7 +131,8 @@ cdef class Output:
     def flush(self):
         """Send what there is. See the stub."""
         cdef bint guarded
-        self._must_be_open()
+        if not self._is_open():
+            return
         guarded = fpm_guard_enter(self._sender.guard)
         try:
             self._flush(guarded)
@@ -140,8 +143,7 @@ cdef class Output:
     def sendfile(self, int fd, long long offset, long long count):
         """Add a part of a file to the answer. See the stub."""
         cdef bint guarded
-        self._must_be_open()
-        if count <= 0:
+        if count <= 0 or not self._is_open():
             return
         guarded = fpm_guard_enter(self._sender.guard)
         try:
@@ -160,7 +162,8 @@ cdef class Output:
         cdef int count = 0
         cdef int got
         cdef int timeout_ms = -1 if timeout_s is None else <int>min(ceil(timeout_s * 1000), 1e9)
-        self._must_be_open()
+        if not self._is_open():
+            return []
         for fd in descriptors:
             if count == MOST_WAITED_FOR:
                 raise ValueError(f"more than {MOST_WAITED_FOR} descriptors to wait for")
@@ -168,7 +171,7 @@ cdef class Output:
             looks[count].events = EPOLLIN
             count += 1
         looks[count].fd = self._sender.fd
-        looks[count].events = EPOLLRDHUP | (EPOLLOUT if self._sender.pending() else 0)
+        looks[count].events = (0 if self._heard else EPOLLIN | EPOLLRDHUP) | (EPOLLOUT if self._sender.pending() else 0)
         with nogil:  # touches nothing but looks, which is on this stack
             got = c_poll(looks, count + 1, timeout_ms)
         if got < 0:
@@ -176,19 +179,42 @@ cdef class Output:
             return []
         if looks[count].revents & EPOLLOUT:
             self.flush()
-        if looks[count].revents & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-            self._drop()
-            self._must_be_open()
+        if looks[count].revents & ~EPOLLOUT:
+            if self.is_given_up():
+                self._is_open()  # which says that it is not
+            # Something else has come, the next request for one, and stays where it is.
+            self._heard = True
         return [looks[at].fd for at in range(count) if looks[at].revents]
 
-    cdef int _drop(self) except -1:
-        cdef bint guarded = fpm_guard_enter(self._sender.guard)
+    def is_given_up(self):
+        """Has the web server hung up, or said that it wants no answer? See the stub."""
+        if not self._ended and not in_forked_child and not self._given_up:
+            self._given_up = self._sender.is_given_up(self._request.id, True)
+        return self._given_up
+
+    def finish(self):
+        """End the answer now. See the stub."""
+        cdef Sender sender = self._sender
+        cdef bint guarded
+        if self._ended or self._waits or in_forked_child:
+            return False
+        if not self.started and self._staged == 0 and not self._given_up and not sender.broken:
+            return False
+        self._ended = self._finished = self.started = True
+        guarded = fpm_guard_enter(sender.guard)
         try:
-            self._sender.drop()
+            if not sender.broken:
+                self._end(0)
+                sender.wait_all(guarded)
         finally:
-            if guarded:
-                self._sender.leave()
-        return 0
+            self._request = None
+            self._sender = None
+            try:
+                sender.answered()
+            finally:
+                if guarded:
+                    fpm_guard_leave(sender.guard)
+        return True
 
     def discard(self):
         """Take back what was written, if nothing of it is sent. See the stub."""
@@ -197,12 +223,14 @@ cdef class Output:
         self._staged = 0
         return True
 
-    cdef int _must_be_open(self) except -1:
+    cdef bint _is_open(self) except -1:
+        if self._finished:
+            return False
         if self._ended:
             raise ValueError("the request is over: nothing can be added to its answer")
-        if self._sender.broken or in_forked_child:
+        if self._sender.broken or self._given_up or in_forked_child:
             raise ConnectionAbortedError("the web server no longer waits for this answer")
-        return 0
+        return True
 
     cdef int _push_large(self, data) except -1:
         self.started = True
@@ -259,12 +287,19 @@ cdef class Output:
         self.started = True
         self._sender.flush()
         if self._sender.queued > self._max_queued:
-            self._sender.wait_below(self._max_queued, guarded)
+            self._waits = True
+            try:
+                self._sender.wait_below(self._max_queued, guarded)
+            finally:
+                self._waits = False
+        if self._looks:
+            self._given_up = self._sender.is_given_up(self._request.id, False)
         return 0
 
     cdef int end(self, uint32_t app_status) except -1:
         """The answer is complete. Does not wait for the web server: what it doesn't take now stays queued."""
         if self._ended:
+            self._finished = False
             return 0
         self._ended = True
         # From here on the request is not in user code any more; its connection tells the guard when it is over.

@@ -147,6 +147,9 @@ class Reactor:
           whatever ``run`` and ``refuse`` raise; the reactor can go on afterwards.
         """
 
+    def output(self) -> Output | None:
+        """Where the answer of the request goes that runs here and now; None when none does."""
+
     def exhaust(self, reason: str) -> None:
         """Retire after the request that runs, as with ``settings.pm_max_requests``."""
 

@@ -26,7 +26,7 @@ from libc.string cimport memcpy, memset
 from posix.unistd cimport close
 
 from pyfpm.protocol._server cimport Budget
-from pyfpm.worker._connection cimport Connection, Service, clock_now, open_connection
+from pyfpm.worker._connection cimport Connection, Owner, Service, clock_now, open_connection
 from pyfpm.worker._slot cimport FPM_STAGE_RETIRING, Slot, fpm_slot_set
 from pyfpm.worker._watchdog cimport (
     FPM_CLEAN_FRESH,
@@ -126,7 +126,7 @@ cdef bint is_ready(Connection connection) noexcept:
     return c_poll(&poll, 1, 0) > 0
 
 
-cdef class Reactor:
+cdef class Reactor(Owner):
     cdef int _epoll
     cdef PyObject **_by_fd      # descriptor: its Connection, owned; NULL where there is none
     cdef int _by_fd_size
@@ -164,6 +164,7 @@ cdef class Reactor:
         on_exhausted=None, roles=ROLES,
     ):
         self._service = Service(run, refuse, settings, log, slot, guard, access, roles)
+        self._service.owner = <void *>self
         if begin is not None:
             self._service.begin = begin
             self._service.settle = self._settle_again
@@ -211,9 +212,7 @@ cdef class Reactor:
     def listen(self, listener):
         listener.setblocking(False)
         self._listeners[listener.fileno()] = listener
-        for i, fd in enumerate(list(self._listeners)[:FPM_MOST_LISTENERS]):
-            self._service.guard.state.listeners[i] = fd
-        fpm_guard_listen(self._service.guard.state, min(len(self._listeners), FPM_MOST_LISTENERS))
+        self._tell_guard()
         self._watch_listeners(True)
 
     def share(self, give, take):
@@ -222,6 +221,7 @@ cdef class Reactor:
         self._give = give.fileno()
         self._take = take.fileno()
         self._service.guard.state.give_fd = self._give
+        self._tell_guard()
         self._watch_listeners(True)
 
     def retire(self):
@@ -308,6 +308,9 @@ cdef class Reactor:
 
     def interrupt(self):
         self._interrupted = True
+
+    def output(self):
+        return self._service.output
 
     def exhaust(self, str reason):
         self._service.exhausted = reason
@@ -531,6 +534,16 @@ cdef class Reactor:
             self._watch_listeners(True)  # there is room again
         return 0
 
+    cdef bint give_up(self, Connection connection) except -1:
+        if self._give < 0:
+            return False
+        connection.used = True
+        if self._give_away(connection):
+            return True
+        # Ours again when the request has ended. Until then whoever ends it in our place may give it away.
+        self._clean[connection.fd] = FPM_CLEAN_KEPT
+        return False
+
     cdef bint _give_away(self, Connection connection) except -1:
         """Let another worker go on with a clean connection. False: nobody takes it now, it stays ours."""
         cdef epoll_event event
@@ -559,6 +572,16 @@ cdef class Reactor:
         self._listeners.clear()
         self._take = -1
         fpm_guard_listen(self._service.guard.state, 0)
+        return 0
+
+    cdef int _tell_guard(self) except -1:
+        """Where somebody may wait for us while we are busy. Connections that others gave away are somebody as well."""
+        cdef list places = list(self._listeners)[:FPM_MOST_LISTENERS]
+        if self._take >= 0:
+            places.append(self._take)
+        for i, fd in enumerate(places):
+            self._service.guard.state.listeners[i] = fd
+        fpm_guard_listen(self._service.guard.state, len(places))
         return 0
 
     cdef list _all(self):
@@ -620,6 +643,8 @@ cdef class Reactor:
         """After every turn: close the connection, or tell epoll what it is waiting for now."""
         cdef epoll_event event
         cdef uint32_t interest
+        if connection.fd < 0:
+            return 0  # it was given away in the middle of its request
         if connection.broken:
             return self._close(connection)
         if self._give >= 0 and connection.is_clean():

@@ -41,6 +41,10 @@ cdef class Sender:
     cdef int push_file(self, uint8_t type, uint16_t id, int fd, off_t offset, size_t length) except -1
     cdef int flush(self) except -1
     cdef int wait_below(self, size_t bound, bint guarded) except -1
+    cdef int wait_all(self, bint guarded) except -1
+    cdef int _wait(self, bint guarded) except -1
+    cdef bint is_given_up(self, uint16_t id, bint asked) except -1
+    cdef int answered(self) except -1
     cdef int drop(self) except -1
     cdef void begin(self) noexcept
     cdef void leave(self) noexcept

@@ -157,26 +157,44 @@ cdef class Sender:
         """Block until at most bound bytes wait. A web server that takes nothing for send_timeout_s is gone.
 
         guarded: a request runs, and it is for us to tell its guard while we only wait."""
+        self.flush()
+        while self.queued > bound and not self.broken:
+            self._wait(guarded)
+        return 0
+
+    cdef int wait_all(self, bint guarded) except -1:
+        """The same until nothing waits any more, files included."""
+        self.flush()
+        while self.pending() and not self.broken:
+            self._wait(guarded)
+        return 0
+
+    cdef int _wait(self, bint guarded) except -1:
         cdef pollfd poll
         cdef int got
         cdef int timeout = <int>(self.send_timeout_s * 1000)
-        self.flush()
-        while self.queued > bound and not self.broken:
-            poll.fd = self.fd
-            poll.events = POLLOUT
+        poll.fd = self.fd
+        poll.events = POLLOUT
+        if guarded:
+            self.leave()
+        try:
+            with nogil:  # touches nothing but poll, which is on this stack
+                got = c_poll(&poll, 1, timeout)
+            if got < 0:
+                PyErr_CheckSignals()
+        finally:
             if guarded:
-                self.leave()
-            try:
-                with nogil:  # touches nothing but poll, which is on this stack
-                    got = c_poll(&poll, 1, timeout)
-                if got < 0:
-                    PyErr_CheckSignals()
-            finally:
-                if guarded:
-                    fpm_guard_enter(self.guard)
-            if got == 0:
-                return self.drop()
-            self.flush()
+                fpm_guard_enter(self.guard)
+        if got == 0:
+            return self.drop()
+        return self.flush()
+
+    cdef bint is_given_up(self, uint16_t id, bint asked) except -1:
+        """Has the web server no use for the answer to this request any more? For connections to say."""
+        return self.broken
+
+    cdef int answered(self) except -1:
+        """The request that runs is answered, and runs on. For connections to do something about it."""
         return 0
 
     cdef void begin(self) noexcept:

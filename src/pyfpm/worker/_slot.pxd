@@ -55,5 +55,6 @@ cdef class Slot:
 
     cdef int begin(self, dict params, uint64_t started_us) except -1
     cdef void end(self, uint64_t duration_us, uint64_t cpu_us, unsigned status_class, uint64_t bytes_out) noexcept
+    cdef void finishing(self) noexcept
     cdef void stage(self, fpm_stage stage) noexcept
     cdef void _waited(self, uint64_t came_in_us) noexcept

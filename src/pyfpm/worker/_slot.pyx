@@ -114,7 +114,7 @@ cdef class Slot:
     cdef void stage(self, fpm_stage stage) noexcept:
         """The stage that the worker has between its requests."""
         self.between = stage
-        if self.page.stage != FPM_STAGE_RUNNING:
+        if self.page.stage != FPM_STAGE_RUNNING and self.page.stage != FPM_STAGE_FINISHING:
             fpm_slot_stage(self.page, stage)
 
     cdef int begin(self, dict params, uint64_t started_us) except -1:
@@ -162,6 +162,10 @@ cdef class Slot:
         # The web server's clock has milliseconds, so a request may seem to come from the next moment.
         if came_in_us <= now_us + 1000 and now_us - came_in_us + 1000 < LONGEST_WAIT_US:
             fpm_slot_waited(self.page, now_us - came_in_us if now_us > came_in_us else 0)
+
+    cdef void finishing(self) noexcept:
+        """The request is answered, and goes on."""
+        fpm_slot_stage(self.page, FPM_STAGE_FINISHING)
 
     cdef void end(self, uint64_t duration_us, uint64_t cpu_us, unsigned status_class, uint64_t bytes_out) noexcept:
         fpm_slot_ended(self.page, self.between, duration_us, cpu_us, status_class, bytes_out)

@@ -26,7 +26,9 @@ cdef extern from "watchdog.h" nogil:
         uint8_t begun
         uint8_t stderr_used
         int give_fd
-        int listeners[64]
+        int listeners[65]
+        uint64_t soft_us
+        uint64_t soft_now_us
         fpm_slot *slot
 
     struct fpm_watchdog_options:
@@ -34,6 +36,7 @@ cdef extern from "watchdog.h" nogil:
         uint64_t slow_us
         uint64_t soft_us
         uint64_t hard_us
+        int track_finished
         int tell_queue
 
     uint64_t fpm_now_us() noexcept
@@ -41,6 +44,8 @@ cdef extern from "watchdog.h" nogil:
     bint fpm_guard_enter(fpm_guard *guard) noexcept
     void fpm_guard_leave(fpm_guard *guard) noexcept
     void fpm_guard_end(fpm_guard *guard) noexcept
+    void fpm_guard_finish(fpm_guard *guard) noexcept
+    void fpm_guard_limit(fpm_guard *guard, uint64_t limit_us) noexcept
     bint fpm_guard_soft_is_due(fpm_guard *guard) noexcept
     void fpm_guard_listen(fpm_guard *guard, uint32_t count) noexcept
 
@@ -61,5 +66,7 @@ cdef class Guard:
 
 cdef class Watchdog:
     cdef readonly Guard guard
-    cdef str _limit             # of the request's time, in words
     cdef fpm_watchdog_options _options
+    cdef bint _has_thread
+
+    cdef int _start_thread(self) except -1

@@ -34,6 +34,8 @@ class Watchdog:
       soft_s: ``max_execution_time``: ExecutionTimeout is raised in the request. Seconds; 0: none.
       hard_s: ``request_terminate_timeout``: the request is answered with 504, connections that are between two
         requests go to other workers, and the process ends itself by SIGTERM. Seconds; 0: none.
+      track_finished: that is also for what a request does behind fastcgi_finish_request()
+        (``request_terminate_timeout_track_finished``).
       tell_queue: send ``q``.
     """
 
@@ -45,6 +47,7 @@ class Watchdog:
         slow_s: float = 0,
         soft_s: float = 0,
         hard_s: float = 0,
+        track_finished: bool = False,
         tell_queue: bool = False,
     ) -> None: ...
     @property
@@ -58,6 +61,15 @@ class Watchdog:
         Raises:
           OSError: a handler cannot be installed, or there is no thread to be had.
           RuntimeError: this process has one already.
+        """
+
+    def set_time_limit(self, seconds: float) -> bool:
+        """The request may take so long from now on, in place of ``soft_s``; 0 or less: as long as it likes.
+
+        Returns:
+          False, and nothing is done, in a process that has no watchdog: one that was forked by a request.
+        Raises:
+          OSError: this is the first limit of all, and there is no thread to be had.
         """
 
     def on_soft_limit(self, signum: int, frame: FrameType | None) -> None:

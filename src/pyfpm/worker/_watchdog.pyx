@@ -25,6 +25,9 @@ cdef extern from "watchdog.h" nogil:
 DUMP_SIGNAL = signal.SIGRTMAX
 SOFT_SIGNAL = signal.SIGRTMAX - 1
 
+# Of a request's time; what is more is no limit, and would not fit.
+cdef double LONGEST_LIMIT_S = 1e9
+
 cdef int installed_in = 0       # pid
 
 
@@ -48,14 +51,18 @@ cdef class Guard:
 
 
 cdef class Watchdog:
-    def __init__(self, int control_fd=-1, *, double slow_s=0, double soft_s=0, double hard_s=0, bint tell_queue=False):
+    def __init__(
+        self, int control_fd=-1, *, double slow_s=0, double soft_s=0, double hard_s=0, bint track_finished=False,
+        bint tell_queue=False,
+    ):
         self.guard = Guard()
         self._options.control_fd = control_fd
         self._options.slow_us = <uint64_t>(slow_s * 1e6)
         self._options.soft_us = <uint64_t>(soft_s * 1e6)
         self._options.hard_us = <uint64_t>(hard_s * 1e6)
+        self._options.track_finished = track_finished
         self._options.tell_queue = tell_queue and control_fd >= 0
-        self._limit = f"{soft_s:g} second{'' if soft_s == 1 else 's'}"
+        self.guard.state.soft_us = self._options.soft_us
 
     @property
     def watches(self):
@@ -79,11 +86,26 @@ cdef class Watchdog:
             raise OSError(errno, "cannot handle SIGRTMAX")
         signal.signal(SOFT_SIGNAL, self.on_soft_limit)
         if self.watches:
-            # Said to an application that forks: the child might wait for a lock that a thread held. Ours holds none.
-            warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
-            if fpm_watchdog_start(&self._options) < 0:
-                raise OSError(errno, "cannot start the watchdog")
+            self._start_thread()
+
+    cdef int _start_thread(self) except -1:
+        # Said to an application that forks: the child might wait for a lock that a thread held. Ours holds none.
+        warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
+        if fpm_watchdog_start(&self._options) < 0:
+            raise OSError(errno, "cannot start the watchdog")
+        self._has_thread = True
+        return 0
+
+    def set_time_limit(self, double seconds):
+        if installed_in != os.getpid():
+            return False
+        if seconds > 0 and not self._has_thread:
+            self._start_thread()
+        fpm_guard_limit(self.guard.state, <uint64_t>(min(seconds, LONGEST_LIMIT_S) * 1e6) if seconds > 0 else 0)
+        return True
 
     def on_soft_limit(self, signum, frame):
+        cdef double limit_s = self.guard.state.soft_now_us * 1e-6
         if fpm_guard_soft_is_due(self.guard.state):
-            raise ExecutionTimeout(f"Maximum execution time of {self._limit} exceeded")
+            seconds = f"{limit_s:g} second{'' if limit_s == 1 else 's'}"
+            raise ExecutionTimeout(f"Maximum execution time of {seconds} exceeded")

@@ -13,6 +13,7 @@ from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles, cgi_extensions, extensions_of
 from pyfpm.sapi.services import services
 from pyfpm.sapi.session.errors import SessionError
+from pyfpm.sapi.session.options import options_of
 from pyfpm.sapi.session.stores import store_of
 from pyfpm.sapi.settings import SapiSettings
 from pyfpm.sapi.wsgi import WSGIAdapter
@@ -53,19 +54,11 @@ def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> 
     return WSGIAdapter(application, log, program.sapi, multiprocess=program.pm_max_children > 1)
 
 
-def _prepare_sessions(settings: SapiSettings) -> None:
-    """What is wrong with their configuration is told at the start; and a client of Redis is imported once for all
-    workers. Nothing is connected."""
-    try:
-        store_of(settings.session_save_handler, settings.session_save_path)
-    except SessionError as error:
-        raise LoadError(str(error)) from None
-
-
 def _script_adapter(program: Program, log: Log, modules: ImportedModules | None) -> ScriptAdapter:
     """For files of the document root: in a CGI pool all of them are CGI programs, else those whose names say so."""
-    _prepare_sessions(program.sapi)
     kind = program.app_kind
+    if kind != "cgi":
+        _prepare_sessions(program.sapi)
     files = ScriptFiles(
         program.docroots,
         extensions_of(kind, program.extensions),
@@ -79,3 +72,13 @@ def _script_adapter(program: Program, log: Log, modules: ImportedModules | None)
         revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
     programs = CGIPrograms(log, program.sapi, tuple(name for name, _ in program.env))
     return ScriptAdapter(files, log, program.sapi, revalidation, programs)
+
+
+def _prepare_sessions(settings: SapiSettings) -> None:
+    """What is wrong with their configuration is told at the start; and a client of Redis is imported once for all
+    workers. Nothing is connected."""
+    try:
+        options = options_of(settings)
+        store_of(options.save_handler, options.save_path)
+    except (SessionError, ValueError) as error:
+        raise LoadError(str(error)) from None

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import outcome
@@ -99,8 +100,17 @@ class AsyncioExecutor(Executor):
     loop: asyncio.AbstractEventLoop
 
     def _start(self, live: Live) -> None:
-        run = self._watched if self._shortest_s else self.adapter.run
-        self.loop.create_task(run(live, asyncio.Event, asyncio.CancelledError))
+        if self._shortest_s:
+            self._make_task(self._watched(live, asyncio.Event, asyncio.CancelledError))
+        else:
+            # asyncio itself does not keep what waits for something that nobody else knows.
+            live.task = self._make_task(self.adapter.run(live, asyncio.Event, asyncio.CancelledError))
+
+    def _make_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        if sys.version_info >= (3, 12):
+            # Here and now, up to where it waits: a request that never does costs no turn of the loop.
+            return asyncio.Task(run, loop=self.loop, eager_start=True)
+        return self.loop.create_task(run)
 
     async def _watched(self, live: Live, *more: Any) -> None:
         # Only now, since cancelling a task that has not begun keeps it from ever beginning.

@@ -41,6 +41,7 @@ class Settings:
     pm_max_memory: int = 0
     request_slowlog_timeout_s: float = 0.0
     request_terminate_timeout_s: float = 0.0
+    request_terminate_timeout_track_finished: bool = False
     max_execution_time_s: float = 0.0
     listen_allowed_clients: tuple[str, ...] = ()
     pm: str = "static"

@@ -30,6 +30,7 @@ from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import Control
 from pyfpm.worker.descriptors import Descriptors
 from pyfpm.worker.inline import Adapter, InlineExecutor
+from pyfpm.worker.memory import MemoryLimit, MemoryLimited
 from pyfpm.worker.pages import ServerPages
 from pyfpm.worker.refusal import Refusal
 from pyfpm.worker.serve import GuardedLoop, serve
@@ -63,6 +64,7 @@ def work(
         # What it raises in the main thread would hit the loop, or another request.
         soft_s=0 if isinstance(adapter, ASGIAdapter) else settings.max_execution_time_s,
         hard_s=settings.request_terminate_timeout_s,
+        track_finished=settings.request_terminate_timeout_track_finished,
         # A static pool can't do anything about it.
         tell_queue=settings.pm != "static",
     )
@@ -85,8 +87,9 @@ def work(
         is_json = orders.log.format == "json"
         access = RequestLog(files["access_log"], program.access_format, program.pool, paths, json=is_json)
     clients = settings.listen_allowed_clients
+    memory = None if executor is not None else _memory_limit(program.sapi.memory_limit, says)
     reactor = Reactor(
-        None if isinstance(adapter, ASGIAdapter) else InlineExecutor(pages.before(adapter)),
+        None if isinstance(adapter, ASGIAdapter) else InlineExecutor(pages.before(_limited(adapter, memory, log))),
         Refusal(log),
         _with_jitter(settings),
         log,
@@ -99,10 +102,14 @@ def work(
     )
     provide(
         Services(
-            functools.partial(_error_log, says, orders.log.limit),
-            control.ask_figures,
-            reactor.exhaust,
-            settings.request_terminate_timeout_s or settings.max_execution_time_s,
+            error_log=functools.partial(_error_log, says, orders.log.limit),
+            figures=control.ask_figures,
+            retire=reactor.exhaust,
+            output=reactor.output,
+            # The thread has many requests, where they are tasks.
+            set_time_limit=watchdog.set_time_limit if executor is None else lambda seconds: False,
+            out_of_memory=(lambda: None) if memory is None else memory.met,
+            longest_s=settings.request_terminate_timeout_s or settings.max_execution_time_s,
         )
     )
     for fd in shared.all("listener"):
@@ -120,6 +127,20 @@ def work(
     except StartupError as error:
         control.send("f", str(error))
         raise
+
+
+def _memory_limit(size: int, says: Callable[[str, str], None]) -> MemoryLimit | None:
+    if not size:
+        return None
+    try:
+        return MemoryLimit(size)
+    except OSError as error:
+        says("WARNING", f"memory_limit has no effect: {error.strerror}: {error.filename!r}")
+        return None
+
+
+def _limited(adapter: Adapter, memory: MemoryLimit | None, log: Log) -> Adapter:
+    return adapter if memory is None else MemoryLimited(adapter, memory, log)
 
 
 def _serve(

@@ -26,7 +26,7 @@ from sys import getrefcount
 from types import ModuleType, TracebackType
 from typing import Any, TextIO
 
-from pyfpm.sapi import pages
+from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.cgi import variables
 from pyfpm.sapi.cgi.answer import BadAnswer, CGIAnswer
 from pyfpm.sapi.cgi.descriptors import Descriptors, size_of
@@ -69,6 +69,9 @@ class Inside:
         self._env_names = env_names
         self._descriptors = Descriptors()
         self._ours: dict[str, str] | None = None
+        # Variables that are not to be seen, and those of the request.
+        self._hidden: frozenset[str] = frozenset()
+        self._given: dict[str, str] = {}
         self._handlers: list[tuple[signal.Signals, Any]] = []
 
     def __call__(self, script: Script, request: Request, output: Output, process: _ProcessState) -> int:
@@ -95,7 +98,7 @@ class Inside:
                 self._descriptors.restore()
                 run.restore_streams()
                 self._restore_handlers()
-                process.restore_environment()
+                self._take_variables_back(process)
 
     def _execute(self, script: Script, run: _Run, output: Output, params: dict[str, str]) -> int:
         module = ModuleType("__main__")
@@ -143,11 +146,24 @@ class Inside:
         environ = os.environ
         if self._ours is None:
             self._ours = variables.without_those_of_requests(environ, self._env_names)
-        for name in environ.keys() - self._ours.keys():
-            del environ[name]
+            self._hidden = frozenset(environ) - self._ours.keys()
+        self._given = variables.of_the_request(params, self._ours, body_size)
         if "PATH" not in environ:
-            environ["PATH"] = self._ours["PATH"]
-        environ.update(variables.of_the_request(params, self._ours, body_size))
+            self._given["PATH"] = self._ours["PATH"]
+        for name in self._hidden:
+            del environ[name]
+        environ.update(self._given)
+        _changes.take_environment_changed()
+
+    def _take_variables_back(self, process: _ProcessState) -> None:
+        given, self._given = self._given, {}
+        if self._hidden or not given.keys().isdisjoint(self._ours or ()) or _changes.take_environment_changed():
+            process.restore_environment()
+            return
+        # All that was changed is what we have added.
+        for name in given:
+            del os.environ[name]
+        _changes.take_environment_changed()
 
     def _restore_handlers(self) -> None:
         signal.alarm(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyfpm.sapi.cgi.inside import Inside
 from pyfpm.sapi.cgi.process import Process
+from pyfpm.sapi.cgi.variables import split_path
 from pyfpm.sapi.failure import Log
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.sapi.script import _ProcessState
@@ -23,5 +24,6 @@ class CGIPrograms:
         self._process = Process(log, settings, env_names)
 
     def __call__(self, script: Script, request: Request, output: Output, process: _ProcessState) -> int:
+        split_path(request.params, script.asked.decode("latin-1"))
         run = self._process if script.code is None else self._inside
         return run(script, request, output, process)

@@ -31,9 +31,9 @@ _UNSET_IF_EMPTY = (
     "REMOTE_USER",
 )
 
-# httpoxy (CVE-2016-5385), then what loaders, interpreters and the C library act on.
+# httpoxy (CVE-2016-5385), what PHP keeps of names that it mends, then what loaders, interpreters and the C library act on.
 _NEVER = re.compile(
-    r"HTTP_PROXY|FCGI_.*|UWSGI_.*|LD_.*|PYTHON.*|PERL.*|RUBY.*|LUA_.*|NODE_.*|PHPRC|PHP_.*|CLASSPATH|_?JAVA_.*|JDK_.*"
+    r"HTTP_PROXY|ORIG_(SCRIPT|PATH)_.*|FCGI_.*|UWSGI_.*|LD_.*|PYTHON.*|PERL.*|RUBY.*|LUA_.*|NODE_.*|PHPRC|PHP_.*|CLASSPATH|_?JAVA_.*|JDK_.*"
     r"|PATH|HOME|TMPDIR|SHELL|ENV|BASH.*|SHELLOPTS|IFS|PS4|GCONV_PATH|LOCPATH|NLSPATH|HOSTALIASES|RES_OPTIONS|MALLOC_.*"
     r"|GLIBC_TUNABLES|OPENSSL_.*|SSL_CERT_(FILE|DIR)|GIT_EXEC_PATH|GIT_SSH.*|GIT_CONFIG.*"
 )
@@ -101,6 +101,24 @@ def of_the_request(params: Mapping[str, str], ours: Mapping[str, str], body_size
     elif "CONTENT_LENGTH" in found or found["REQUEST_METHOD"] in ("POST", "PUT", "PATCH"):
         found["CONTENT_LENGTH"] = "0"
     return found
+
+
+def split_path(params: dict[str, str], script: str) -> None:
+    """Make SCRIPT_NAME end with the name of the script, and PATH_INFO what comes behind it in the URL's path.
+
+    Not every web server is set up to say what is which, and PHP's way (``paths``) does not find it out for all of them.
+    Precedent: fcgiwrap does the same.
+    """
+    name = params.get("SCRIPT_NAME", "")
+    file = script[script.rfind("/") :]
+    at = name.find(file + "/")
+    if at < 0:
+        return
+    end = at + len(file)
+    params["SCRIPT_NAME"], params["PATH_INFO"] = name[:end], name[end:]
+    root = params.get("DOCUMENT_ROOT")
+    if root is not None:
+        params["PATH_TRANSLATED"] = root.removesuffix("/") + name[end:]
 
 
 def _is_passed_on(name: str) -> bool:

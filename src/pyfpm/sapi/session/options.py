@@ -44,10 +44,21 @@ class SessionOptions:
 
 @lru_cache(maxsize=8)
 def options_of(settings: SapiSettings) -> SessionOptions:
-    """As the operator has them."""
+    """As the operator has them.
+
+    Raises:
+      ValueError: one of them cannot be.
+    """
     suffixes = {"cookie_lifetime": "_s", "gc_maxlifetime": "_s", "cache_expire": "_min"}
-    own = {each: getattr(settings, f"session_{each}{suffixes.get(each, '')}") for each in NAMES}
-    return replace(SessionOptions(**own), name=_name("session.name", own["name"]))
+    own = {
+        name: CHECKS[name](f"session.{name}", getattr(settings, f"session_{name}{suffixes.get(name, '')}"))
+        for name in NAMES
+    }
+    if own["cookie_samesite"] == "none" and own["cookie_secure"] is False:
+        raise ValueError(
+            "session.cookie_samesite = none needs session.cookie_secure = yes: browsers refuse it otherwise"
+        )
+    return SessionOptions(**own)
 
 
 def changed(options: SessionOptions, given: Mapping[str, Any], prefix: str = "") -> SessionOptions:

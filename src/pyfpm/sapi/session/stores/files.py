@@ -17,6 +17,7 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from pyfpm.sapi.session.errors import SessionError
 
@@ -214,7 +215,9 @@ class HeldFile:
                 os.rename(beside, self._path)
                 return
         except BaseException:
-            os.unlink(beside)
+            # It may have been renamed already, when max_execution_time strikes.
+            with suppress(FileNotFoundError):
+                os.unlink(beside)
             raise
         os.unlink(beside)
 

@@ -140,6 +140,11 @@ class RedisStore:
             return self._scripts[script](keys=keys, args=arguments)
         except self._error as error:
             raise SessionError(f"sessions are in {self.place}, and that failed: {error}") from None
+        except BaseException:
+            # max_execution_time may strike between question and answer, and the next question would have this answer:
+            # the session of somebody else.
+            self._client.connection_pool.disconnect()
+            raise
 
 
 class HeldKey:

@@ -15,6 +15,7 @@ from fakes import FakeOutput, Site, process_as_it_was
 
 from pyfpm.sapi import forms, uploads
 from pyfpm.sapi import input as sapi_input
+from pyfpm.sapi.streams import ScriptStreams
 from pyfpm.sapi.timeout import ExecutionTimeout
 from pyfpm.sapi.uploads import PREFIX, Uploads, directory_for, sweep
 
@@ -238,6 +239,18 @@ def test_nothing_is_left_when_time_is_up_while_they_are_removed(site, temporary,
     monkeypatch.setattr(uploads, "_remove", fails_once)
     post(site, "assert _FILES")
     assert len(calls) == 2 and os.listdir(temporary) == []
+
+
+def test_nothing_is_left_when_time_is_up_before_they_are_removed(site, temporary, monkeypatch):
+    def fails(self: ScriptStreams) -> None:
+        raise ExecutionTimeout
+
+    monkeypatch.setattr(ScriptStreams, "finish", fails)
+    before = descriptors()
+    with pytest.raises(ExecutionTimeout):  # the executor's to answer
+        post(site, "assert _FILES")
+    assert os.listdir(temporary) == []
+    assert descriptors() == before
 
 
 def test_they_are_there_for_shutdown_functions(site, temporary):
