@@ -688,7 +688,9 @@ class Pool:
 
     def _has_heard(self, worker: Worker) -> bool:
         """That it has to retire. In a request it can't say so, but it begins no other."""
-        return worker.ended.is_set() or not worker.is_ready or worker.look().stage is not Stage.IDLE
+        if worker.ended.is_set() or worker.has_heard or not worker.is_ready:
+            return True
+        return worker.look().stage is not Stage.IDLE and not worker.hears_always
 
     async def _add_one(self) -> None:
         generation = self.generation
