@@ -101,6 +101,7 @@ setup(
                 compiled("pyfpm.sapi.superglobals"),
                 compiled("pyfpm.sapi.variables"),
                 compiled("pyfpm.sapi.wsgi"),
+                compiled("pyfpm.worker.asynchronous"),
                 compiled("pyfpm.worker.inline"),
             ],
             compiler_directives=DIRECTIVES | AS_PYTHON,

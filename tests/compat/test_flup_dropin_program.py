@@ -434,3 +434,12 @@ def test_who_starts_it_by_hand_is_told_what_it_takes_it_for(place, write):
     )
     assert b"no listening socket on descriptor 0 and no bindAddress" in done.stderr
     assert done.stdout.startswith(b"Content-Type: application/json")
+
+
+def test_the_example_runs(place):
+    example = Path(__file__).parents[2] / "examples" / "flup" / "app.fcgi"
+    path = str(place / "sock")
+    with Program([sys.executable, str(example), path], env={"PYTHONPATH": os.pathsep.join(sys.path)}) as program:
+        program.wait_until_it_listens(path)
+        assert b"<tr><th>SCRIPT_NAME<td>" in ask(path).body
+        assert program.stop() == 0

@@ -327,8 +327,8 @@ def test_the_dump_of_a_configuration_has_the_same_lines_in_the_same_order(both):
 
     theirs = told(php)
     names = {name(line) for line in theirs}
-    # Ours has directives that are only ours.
-    ours = [line for line in told(py) if name(line) in names]
+    # Ours has directives that are only ours; a pool's error_log is one, which has the name of a global one.
+    ours = [line for line in told(py) if name(line) in names and line != "NOTICE: \terror_log = undefined"]
     # Arrays come in another order from php-fpm, the last one first.
     assert [line for line in ours if "]" not in name(line)] == [line for line in theirs if "]" not in name(line)]
     assert sorted(ours) == sorted(theirs)

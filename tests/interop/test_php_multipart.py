@@ -339,3 +339,9 @@ def test_what_is_different_is_this(both, case):
     php, ours = both.ask(encoded(body), MULTIPART)
     assert php["0"] == of_php
     assert ours["0"] == of_ours
+
+
+def test_a_body_that_ends_in_half_an_end_is_whole_to_php_and_not_to_us(both):
+    php, ours = both.ask(encoded(field("x") + file() + "--B"), MULTIPART)
+    assert (php["0"], php["1"]["f"]["error"]) == ({"x": "1"}, 0)
+    assert (ours["0"], ours["1"]["f"]["error"]) == ({"x": "1"}, 3)

@@ -178,6 +178,16 @@ def test_nothing_can_follow_it(site, method):
     assert "RuntimeError: nothing can follow a file" in answer.log and b"more" not in answer.output.sent
 
 
+def test_not_even_a_shutdown_function_after_a_failure(site):
+    late = "register_shutdown_function(lambda: echo('late'))\n"
+    answer = site.run(late + "send_file('file.txt')\nflush()\n1/0")
+    assert answer.body == DATA and "nothing can follow a file" in answer.log
+    answer = site.run(late + "send_file('file.txt')\n1/0", REQUEST_METHOD="HEAD")
+    assert (answer.status, answer.body) == (500, b"")
+    answer = site.run(late + "http_response_code(204); flush()\n1/0")
+    assert (answer.status, answer.body) == (204, b"")
+
+
 @pytest.mark.parametrize(
     ("path", "error"),
     [

@@ -490,3 +490,38 @@ def test_a_store_that_fails_at_the_end_is_a_500(site, kept):
         f"session_start(); _SESSION['a'] = 1; echo('page'); import os; os.rename({str(kept)!r}, {str(kept)!r} + '2')"
     )
     assert answer.status == 500 and "page" not in answer.text and "SessionError: cannot save a session in" in answer.log
+
+
+# -- behind the answer ------------------------------------------------------------------------------------------------
+
+
+def test_a_session_goes_on_behind_fastcgi_finish_request(site):
+    session_id = begun(site)
+    answer = site.run(
+        "session_start(); echo('page'); fastcgi_finish_request(); _SESSION['a'] = 1", **with_cookie(session_id)
+    )
+    assert answer.text == "page" and data_of(site, session_id) == {"a": 1}
+
+
+def test_behind_fastcgi_finish_request_a_value_that_cannot_be_kept_is_in_the_log(site):
+    session_id = begun(site, a=1)
+    answer = site.run(
+        "session_start(); echo('page'); fastcgi_finish_request(); _SESSION['a'] = {1}", **with_cookie(session_id)
+    )
+    assert answer.text == "page" and "_SESSION['a'] is a set" in answer.log
+    assert data_of(site, session_id) == {"a": 1}
+
+
+def test_a_known_session_may_begin_behind_the_answer_and_a_new_one_may_not(site, kept):
+    session_id = begun(site)
+    source = "fastcgi_finish_request(); session_start(cache_limiter='none'); _SESSION['a'] = 1"
+    assert site.run(source, **with_cookie(session_id)).app_status == 0
+    assert data_of(site, session_id) == {"a": 1}
+    assert "HeadersSentError" in site.run(source).log and len(list(kept.iterdir())) == 1
+
+
+def test_shutdown_functions_have_the_session(site):
+    source = "def last(): _SESSION['a'] = session_status()\nsession_start(); register_shutdown_function(last)"
+    assert data_of(site, id_of(site.run(source))) == {"a": 2}
+    source = "def last():\n session_start(); _SESSION['a'] = 1\nregister_shutdown_function(last)"
+    assert data_of(site, id_of(site.run(source))) == {"a": 1}

@@ -27,8 +27,8 @@ def _section(section: MainConfig | PoolConfig, directives: dict[str, Directive])
         elif value is None and row.field in ("rlimit_files", "rlimit_core"):
             yield f"\t{row.name} = 0"
         elif value is None or value == ():
-            # What is not set, and what is set to nothing although something is the default.
-            yield f"\t{row.name} = {'undefined' if row.default in (None, ()) else ''}"
+            # What is not set, and what is set to nothing although that is not the default.
+            yield f"\t{row.name} = {'undefined' if value == row.default else ''}"
         else:
             text = row.show(value)
             yield f"\t{row.name} = {text if isinstance(value, bool) else written(text)}"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 from pyfpm.sapi.body import whole
@@ -30,6 +31,13 @@ from pyfpm.sapi.variables import Variables
 
 # The letters of request_order.
 REQUEST_ARRAYS = {"G": "_GET", "P": "_POST", "C": "_COOKIE"}
+
+
+@lru_cache
+def _request_names(request_order: str) -> tuple[str, ...]:
+    """Each letter once. Without C by default, as in php.ini-production, since others can set cookies."""
+    letters = dict.fromkeys(request_order.upper())
+    return tuple([REQUEST_ARRAYS[letter] for letter in letters if letter in REQUEST_ARRAYS])
 
 
 class AtEnd(IntEnum):
@@ -212,9 +220,8 @@ class CurrentRequest:
         return self.parsed("_COOKIE", parse_cookies, text) if found is None else found
 
     def _request(self) -> dict[str, Any]:
-        # Each letter once; without C by default, as in php.ini-production, since others can set cookies.
-        letters = dict.fromkeys(self.settings.request_order.upper())
-        return merge(*[self.superglobal(REQUEST_ARRAYS[letter]) for letter in letters if letter in REQUEST_ARRAYS])
+        names = _request_names(self.settings.request_order)
+        return merge(*[self.superglobal(name) for name in names])
 
     def _files(self) -> dict[str, Any]:
         self.superglobal("_POST")

@@ -294,7 +294,11 @@ class ScriptResponse:
         """Shutdown functions have the word after give_up(). They go on with what was sent; if nothing was, they begin
         anew, with this status, and what they print takes the place of the page that somebody else has written."""
         self._bodiless = bodiless
-        if not self._output.started:
+        if self._output.started:
+            # What has been sent has no body, or all of it.
+            self._bodiless = bodiless or self._complete or self.status == 204 or self.status == 304
+        else:
+            self._complete = False
             self._replaces = True
             self._held_size = 0
             self.head_sent = False

@@ -25,3 +25,6 @@ cpdef parse_form(str text, Variables variables)
 cpdef parse_cookies(str text, Variables variables)
 
 cdef str _as_c_string(str text)
+
+@cython.locals(array=dict)
+cdef bint _are_flat(tuple arrays)

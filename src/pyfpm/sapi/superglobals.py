@@ -164,11 +164,15 @@ def merge(*arrays: dict[str, Any]) -> dict[str, Any]:
     Source (PHP): php_autoglobal_merge.
     """
     result: dict[str, Any] = {}
+    if _are_flat(arrays):
+        for array in arrays:
+            result.update(array)
+        return result
     made: list[tuple[dict[str, Any], str, dict[str, Any]]] = []
     waiting: list[tuple[dict[str, Any], Any]] = [(result, array) for array in reversed(arrays)]
     while waiting:
-        into, array = waiting.pop()
-        for key, value in array.items() if isinstance(array, dict) else _items(array):
+        into, more = waiting.pop()
+        for key, value in more.items() if isinstance(more, dict) else _items(more):
             if isinstance(value, dict | list):
                 inner = into.get(key)
                 if not isinstance(inner, dict):
@@ -182,6 +186,14 @@ def merge(*arrays: dict[str, Any]) -> dict[str, Any]:
         if into.get(key) is inner and all(name == str(index) for index, name in enumerate(inner)):
             into[key] = list(inner.values())
     return result
+
+
+def _are_flat(arrays: tuple[dict[str, Any], ...]) -> bool:
+    for array in arrays:
+        for value in array.values():
+            if type(value) is not str:
+                return False
+    return True
 
 
 def _items(array: list[Any]) -> list[tuple[str, Any]]:

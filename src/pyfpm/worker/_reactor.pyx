@@ -149,6 +149,7 @@ cdef class Reactor(Owner):
     cdef int _take              # where others' come from
     cdef object _handoff        # the two sockets
     cdef uint8_t *_clean        # descriptor: may somebody else go on with it (enum fpm_clean)
+    cdef list _fresh            # connections whose tasks have not had their turn yet
     cdef object _allowed        # of which addresses connections are taken; None: of all
     cdef object _on_exhausted
     cdef readonly int connections
@@ -175,6 +176,7 @@ cdef class Reactor(Owner):
         self._budget = Budget(settings.max_held)
         self._budgets = {}
         self._listeners = {}
+        self._fresh = []
         self._max_held_peer = settings.max_held_peer
         self._max_connections = settings.max_connections
         self._keepalive_timeout_s = settings.keepalive_timeout_s
@@ -276,6 +278,8 @@ cdef class Reactor(Owner):
         cdef int i
         cdef int fd
         cdef int patience = 0
+        if self._fresh:
+            self._settle_fresh()
         while True:
             with nogil:  # touches nothing but events, which is on this stack
                 n = epoll_wait(self._epoll, events, EVENTS, patience)
@@ -298,7 +302,8 @@ cdef class Reactor(Owner):
                 if self._service.exhausted is not None:
                     self._exhaust()
             if self._service.begin is not None:
-                return n == EVENTS  # tasks have been told, and should have their turn
+                # Tasks have been told, and should have their turn.
+                return n == EVENTS or len(self._fresh) > 0
             self._service.now = clock_now()
             if self._service.requests - before >= SHARE or self._service.now - self._started > SHARE_S:
                 return True
@@ -426,7 +431,7 @@ cdef class Reactor(Owner):
         connection = self._open(fd, &address)
         connection.used = kind == FPM_KEPT
         self._read(connection)
-        self._settle(connection)
+        self._settle_new(connection)
         return True
 
     cdef bint _accept_one(self, int listener) except -1:
@@ -455,7 +460,7 @@ cdef class Reactor(Owner):
         connection = self._open(fd, &address)
         self.accepted += 1
         self._read(connection)
-        self._settle(connection)
+        self._settle_new(connection)
         return True
 
     cdef Connection _open(self, int fd, sockaddr_storage *address):
@@ -631,6 +636,23 @@ cdef class Reactor(Owner):
                 return 0
             if errno != EINTR:
                 return connection.drop()
+
+    cdef int _settle_new(self, Connection connection) except -1:
+        """A task that has its request may well answer at once: then epoll never has to know of the connection."""
+        if connection.lives and not connection.broken:
+            self._fresh.append(connection)
+            return 0
+        return self._settle(connection)
+
+    cdef int _settle_fresh(self) except -1:
+        cdef list fresh = self._fresh
+        cdef Connection connection
+        self._fresh = []
+        for each in fresh:
+            connection = <Connection>each
+            if connection.fd >= 0:
+                self._settle(connection)
+        return 0
 
     def _settle_again(self, Connection connection):
         """A task has done something with it, outside of a drain."""

@@ -110,7 +110,8 @@ class AsyncioExecutor(Executor):
         if sys.version_info >= (3, 12):
             # Here and now, up to where it waits: a request that never does costs no turn of the loop.
             return asyncio.Task(run, loop=self.loop, eager_start=True)
-        return self.loop.create_task(run)
+        # As loop.create_task, which asks a few questions first.
+        return asyncio.Task(run, loop=self.loop)
 
     async def _watched(self, live: Live, *more: Any) -> None:
         # Only now, since cancelling a task that has not begun keeps it from ever beginning.

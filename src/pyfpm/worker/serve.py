@@ -176,6 +176,9 @@ async def _drain(reactor: Reactor, finishing: trio.Event, executor: TrioExecutor
                 finishing.set()  # a limit is reached
             if more:
                 await trio.lowlevel.checkpoint()
+                if executor is not None:
+                    # The tasks that it has begun are in the same round as we are, and in no particular order.
+                    await trio.lowlevel.checkpoint()
 
 
 async def _sweep(

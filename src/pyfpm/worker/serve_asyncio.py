@@ -77,10 +77,19 @@ async def _serve(
     assert serving is not None
     finishing = asyncio.Event()
 
+    again = False
+
     def drain() -> None:
+        nonlocal again
         if executor.forked:
             os._exit(0)
-        reactor.drain()  # what it leaves is told again
+        again = reactor.drain()
+        if again:
+            loop.call_soon(drain)  # behind the tasks that it has begun
+
+    def drain_ready() -> None:
+        if not again:
+            drain()
 
     def hear_master() -> None:
         if not control.receive():
@@ -100,7 +109,7 @@ async def _serve(
     executor.adapter.state = lifespan.state
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, finish, number)
-    loop.add_reader(reactor.fileno(), drain)
+    loop.add_reader(reactor.fileno(), drain_ready)
     loop.add_reader(control.fileno(), hear_master)
     watching = [loop.create_task(_enforce(reactor, executor)), loop.create_task(_watch_code(code))]
     if slot is not None:
