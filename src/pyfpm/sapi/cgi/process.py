@@ -71,7 +71,7 @@ class Process:
             of_request = variables.of_the_request(params, ours, None if body is None else size_of(body))
             stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) if body is None else as_file(body)
             try:
-                child = _Child(script, ours | of_request, stdin)
+                child = _Child(script, _encoded(ours) | of_request, stdin)
             finally:
                 os.close(stdin)
         except OSError as error:
@@ -108,10 +108,14 @@ class Process:
         return 255
 
 
+def _encoded(variables: dict[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+
+
 class _Child:
     """A program that runs. Raises OSError when it cannot be started."""
 
-    def __init__(self, script: Script, environment: dict[str, str], stdin: int) -> None:
+    def __init__(self, script: Script, environment: dict[bytes, bytes], stdin: int) -> None:
         self._status: int | None = None
         self._said = b""
         # It may go on if it wants to; otherwise it does not outlive its request.
