@@ -96,10 +96,13 @@ class Inside:
         finally:
             _running = None
             if not run.forked:
-                self._descriptors.restore()
-                run.restore_streams()
-                self._restore_handlers()
-                self._take_variables_back(process)
+                try:
+                    self._restore(run, process)
+                except BaseException:
+                    # The program's time is up, right now, or the alarm that it has set. What is left of its body and
+                    # its variables would be the next one's.
+                    self._restore(run, process, again=True)
+                    raise
 
     def _execute(self, script: Script, run: _Run, output: Output, params: dict[str, str]) -> int:
         module = ModuleType("__main__")
@@ -157,13 +160,25 @@ class Inside:
         _changes.lend(environ, self._given)
         _changes.take_environment_changed()
 
-    def _take_variables_back(self, process: _ProcessState) -> None:
+    def _take_variables_back(self, process: _ProcessState, whatever_was_changed: bool) -> None:
         given, self._given = self._given, {}
-        if self._hidden or not given.keys().isdisjoint(self._named) or _changes.take_environment_changed():
+        if (
+            whatever_was_changed
+            or self._hidden
+            or not given.keys().isdisjoint(self._named)
+            or _changes.take_environment_changed()
+        ):
             process.restore_environment()
             return
         # All that was changed is what we have added.
         _changes.take_back(os.environ, given)
+
+    def _restore(self, run: _Run, process: _ProcessState, *, again: bool = False) -> None:
+        """Each step can be done again: an exception out of a handler of a signal may strike anywhere."""
+        self._restore_handlers()
+        self._descriptors.restore()
+        run.restore_streams()
+        self._take_variables_back(process, again)
 
     def _restore_handlers(self) -> None:
         signal.alarm(0)

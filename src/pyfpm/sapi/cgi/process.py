@@ -31,6 +31,7 @@ from pyfpm.sapi.printable import printable
 from pyfpm.sapi.script import _ProcessState
 from pyfpm.sapi.script_file import Script
 from pyfpm.sapi.settings import SapiSettings
+from pyfpm.sapi.timeout import ExecutionTimeout
 
 # Read at once; as much as a pipe holds.
 PIECE = 64 * 1024
@@ -95,6 +96,8 @@ class Process:
             return self._failed(script, reason + child.last_words(), output, 504)
         except BadAnswer as error:
             return self._failed(script, str(error) + child.last_words(), output, 500)
+        except ExecutionTimeout as error:
+            return self._failed(script, f"{error} (max_execution_time), it is ended" + child.last_words(), output, 504)
         if status < 0:
             self._log("WARNING", f"CGI program {script.path}: it was ended by {_name_of(-status)}")
         return status & 0xFF
@@ -128,10 +131,15 @@ class _Child:
             os.close(out)
             raise
         self._pidfd = -1
+        self.pid = 0
         try:
             self.pid = spawn(script.path, [script.path], environment, script.directory, stdin, out, err)
             self._pidfd = os.pidfd_open(self.pid)
-        except OSError:
+        except BaseException:
+            # The last descriptor was that of its output; or the request's time is up.
+            if self.pid:
+                _signal(self.pid, signal.SIGKILL)
+                _status_of(self.pid)
             self._close()
             raise
         finally:
