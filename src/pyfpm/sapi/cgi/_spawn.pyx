@@ -48,8 +48,8 @@ def spawn(path, arguments, environment, directory, int stdin, int stdout, int st
         pid = fpm_spawn(&program)
         error = errno
     finally:
-        free(program.argv)
-        free(program.envp)
+        free(<void *>program.argv)
+        free(<void *>program.envp)
     if pid < 0:
         raise OSError(error, os.strerror(error))
     return pid
