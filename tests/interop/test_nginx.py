@@ -60,8 +60,10 @@ def wsgi(behind, site, block):
 def test_nginx_as_www_data_may_use_a_socket_that_root_made_with_default_options(scripts):
     if os.geteuid() != 0:
         pytest.skip("not root: nginx runs as the same user as pyfpm")
-    nginx = [pid for pid in processes.children(scripts.web.process.pid) if "worker process" in processes.title(pid)]
-    assert nginx and all(processes.owner(pid)[0] == 33 for pid in nginx), "www-data has uid 33 on Debian"
+    master = scripts.web.process.pid
+    # Its socket is there before its workers are.
+    nginx = eventually(lambda: [pid for pid in processes.children(master) if "worker process" in processes.title(pid)])
+    assert all(processes.owner(pid)[0] == 33 for pid in nginx), "www-data has uid 33 on Debian"
     assert os.stat(scripts.pyfpm.socket).st_mode & 0o777 == 0o660
     assert fetch(scripts.port, "/get.py").status == 200
 

@@ -20,6 +20,7 @@ from support.server import Server, public_directory
 from support.waiting import eventually
 from support.web import Page, fetch
 from support.webservers import Apache, Lighttpd
+from support.wire import Wire
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "roles"
 KEY = "only for this test"
@@ -238,6 +239,26 @@ def test_a_script_is_not_its_own_authorizer(root):
         assert "authorizer_file is not set" in started.pyfpm.log()
     finally:
         started.discard()
+
+
+ASGI = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_an_asgi_application_is_no_authorizer(pyfpm, tmp_path, loop):
+    """It knows of no roles: a 200 that it gives for a page let the visitor in."""
+    (tmp_path / "nobody.py").write_text(ASGI)
+    server = pyfpm("nobody:app", "--chdir", str(tmp_path), "-d", f"app.loop={loop}")
+    for role in (protocol.AUTHORIZER, protocol.FILTER):
+        with Wire(server.socket) as wire:
+            wire.send(wire.begin(role=role))
+            answer = wire.answer()
+        assert (answer.protocol_status, answer.body) == (protocol.UNKNOWN_ROLE, b"")
 
 
 # -- filters -----------------------------------------------------------------------------------------------------------

@@ -169,8 +169,10 @@ def test_a_line_without_a_newline_ends_with_its_request(pyfpm):
 
 
 def test_what_was_said_before_a_sigterm_is_logged_before_it(pyfpm):
-    server = pyfpm("-O", config=config(CAUGHT))
+    server = pyfpm("-O", config=config(CAUGHT, main="control_socket = $DIR/fpm.sock.ctl"))
     ask(server.socket, script(server, r"os.write(2, b'msg 1\nmsg 2\nmsg 3')"))
+    # The last line ends with its request, which is over a moment after its answer.
+    eventually(lambda: not server.control("requests"), "the request is over")
     assert stopped(server) == [*START, *map(in_stderr, ("msg 1", "msg 2", "msg 3")), *STOP]
 
 

@@ -156,3 +156,41 @@ def test_an_application_stays_by_default(pyfpm, site, tmp_path):
     site("views.py", view("two"))
     os.utime(tmp_path / "views.py")
     assert (ask(server.socket).body, server.workers) == (b"one", worker)
+
+
+def test_a_reload_does_not_wait_for_a_changed_application_that_hangs(pyfpm, site, tmp_path):
+    """Who may edit one pool's files could keep the operator from reloading any."""
+    site("wsgi.py", APP)
+    site("views.py", view("one"))
+    server = pyfpm("wsgi:application", "--chdir", str(tmp_path), "-d", f"python.revalidate={INTERVAL_S}")
+    assert ask(server.socket).body == b"one"
+    site("views.py", "open('hangs', 'w').close()\nimport time\ntime.sleep(1000)\n")
+    eventually((tmp_path / "hangs").exists, "its import hangs")
+    site("views.py", view("two"))
+    server.control("reload")
+    assert ask(server.socket).body == b"two"
+    site("views.py", view("three"))
+    eventually(lambda: ask(server.socket).body == b"three", "changes are still seen")
+
+
+TELLS_LIES = """
+import gc
+
+def application(environ, start):
+    start("200 OK", [])
+    control = next(each for each in gc.get_objects() if type(each).__name__ == "Control")
+    for number in range(200):
+        control.send("c", f"{10**18 * 9 + number} /lie")
+    return [b"told"]
+"""
+
+
+def test_a_worker_that_says_so_again_and_again_has_no_more_tried_for_it(pyfpm, site, tmp_path):
+    """Each time was a task of the master's, which waited for its turn, and a line in the log."""
+    site("wsgi.py", TELLS_LIES)
+    server = pyfpm("wsgi:application", "--chdir", str(tmp_path), "-d", "python.revalidate=1000")
+    worker = server.worker
+    assert ask(server.socket).body == b"told"
+    eventually(lambda: worker not in server.workers, "it is loaded again")
+    server.control("reload")
+    assert server.logged("loading the application again") <= 2

@@ -152,6 +152,19 @@ def test_an_exception_behind_the_answer_is_in_the_log_alone(pyfpm, site):
     eventually(lambda: "ZeroDivisionError" in server.log())
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_body_is_there_behind_the_answer(pyfpm, site, tmp_path, keep):
+    """As in PHP; also a large one, which lies in a file."""
+    server = pyfpm(config=pool(2))
+    source = "import os, sys\nfastcgi_finish_request()\ntext = sys.stdin.read()\n"
+    source += "open('new', 'w').write(text); os.rename('new', 'body')"
+    body = b"name=" + b"x" * (3 << 20)
+    with Wire(server.socket) as wire:
+        assert wire.ask(site(source), body, keep=keep).status == 200
+        eventually((tmp_path / "body").exists)
+        assert (tmp_path / "body").read_bytes() == body
+
+
 # -- its time ----------------------------------------------------------------------------------------------------------
 
 LONG = "import time\necho('a'); fastcgi_finish_request(); time.sleep(1.5); open('ended', 'w').close()"

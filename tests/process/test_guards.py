@@ -141,3 +141,33 @@ def test_the_pid_of_a_process_that_was_nobody_s_is_forgotten():
             nursery.cancel_scope.cancel()
 
     trio.run(story)
+
+
+def test_the_group_of_a_stray_process_is_ended_while_its_number_is_its_own(monkeypatch):
+    """It was waited for first: then another process could have had the number, and begun a group of it."""
+    import trio
+
+    from pyfpm.master.children import Children
+    from pyfpm.observe.log import Log
+
+    ended = []
+    killpg = os.killpg
+
+    def end(group: int, number: signal.Signals) -> None:
+        ended.append((group, processes.state(group)))
+        killpg(group, number)
+
+    monkeypatch.setattr("os.killpg", end)
+
+    async def story() -> None:
+        children = Children(Log())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(children.reap)
+            leader = os.posix_spawn("/bin/sh", ["sh", "-c", "sleep 1000 & kill -KILL $$"], {}, setsid=True)
+            with trio.fail_after(30):
+                while processes.state(leader) or processes.running_session(leader):
+                    await trio.sleep(0.01)
+            assert ended == [(leader, "Z")]
+            nursery.cancel_scope.cancel()
+
+    trio.run(story)

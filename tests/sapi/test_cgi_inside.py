@@ -7,14 +7,17 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 from fakes import Answer, CGISite, FakeOutput, FakeRequest, Site, process_as_it_was
 
+from pyfpm.sapi.cgi.inside import Inside
 from pyfpm.sapi.cgi.programs import CGIPrograms
 from pyfpm.sapi.script import ScriptAdapter
 from pyfpm.sapi.script_file import ScriptFiles
 from pyfpm.sapi.settings import SapiSettings
+from pyfpm.sapi.timeout import ExecutionTimeout
 
 HEAD = "#!/usr/bin/env python3\nprint('Content-Type: text/plain\\n')\n"
 
@@ -361,3 +364,58 @@ def test_scripts_and_cgi_programs_take_turns(tmp_path):
             assert site.ask(str(tmp_path / "a.py"), QUERY_STRING="a=1").text == "1 False\n"
         (tmp_path / "a.cgi").chmod(0o644)
         assert site.ask(str(tmp_path / "a.cgi")).status == 403
+
+
+# -- its time is up ----------------------------------------------------------------------------------------------------
+
+
+class StrikesIn:
+    """Raises ExecutionTimeout at some line of what puts the process back, as the handler of its signal may."""
+
+    def __init__(self, restore, line):
+        self._restore = restore
+        self._left = line
+        self._struck = False
+
+    def __call__(self, inside, *arguments, **named):
+        if self._struck:
+            return self._restore(inside, *arguments, **named)
+        sys.settrace(self._trace)
+        try:
+            return self._restore(inside, *arguments, **named)
+        finally:
+            sys.settrace(None)
+
+    def _trace(self, frame, event, argument):
+        if event == "line":
+            self._left -= 1
+            if self._left <= 0:
+                self._struck = True
+                raise ExecutionTimeout("now")
+        return self._trace
+
+
+def test_nothing_is_left_to_the_next_when_the_time_is_up_behind_the_program(site, monkeypatch):
+    """Its body was on descriptor 0 for a next one without a body, and its cookies in the environment."""
+    look = HEAD + "import os, sys; print(sorted(os.environ.items()), sys.stdin.read(), os.read(0, 100))"
+    fresh = site.run(look, QUERY_STRING="").text
+    before = os.dup(1), dict(os.environ)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    restore = Inside._restore
+    for line in range(1, 1000):
+        with monkeypatch.context() as patch:
+            strikes = StrikesIn(restore, line)
+            patch.setattr(
+                Inside, "_restore", lambda *arguments, _strikes=strikes, **named: _strikes(*arguments, **named)
+            )
+            source = HEAD + "import os; os.environ['LEFT'] = 'x'" * (line % 2)
+            with suppress(ExecutionTimeout):
+                site.run(source, b"a secret body", HTTP_COOKIE="secret")
+        assert dict(os.environ) == before[1]
+        assert os.path.sameopenfile(1, before[0])
+        assert site.run(look, QUERY_STRING="").text == fresh, f"struck at line {line}"
+        if not strikes._struck:
+            break
+    assert line > 20
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
+    os.close(before[0])

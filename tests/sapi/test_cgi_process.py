@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from fakes import CGISite, FakeOutput, process_as_it_was
 
+from pyfpm.sapi.timeout import ExecutionTimeout
 from support import processes
 from support.waiting import eventually
 
@@ -217,6 +219,28 @@ def test_an_exception_in_between_ends_it(site):
     with pytest.raises(KeyboardInterrupt):
         site.run("#!/bin/sh\necho $$ > pid\nsleep 60 & sleep 60", output=Output())
     assert is_gone(group_of(site.root / "pid"))
+
+
+def test_one_that_ran_for_max_execution_time_is_told_of(site, monkeypatch):
+    class Late(FakeOutput):
+        def wait(self, descriptors, timeout_s):
+            raise ExecutionTimeout("Maximum execution time of 1 second exceeded")
+
+    page = site.run(SH + "sleep 1000", output=Late())
+    assert page.status == 504
+    assert "Maximum execution time of 1 second exceeded (max_execution_time)" in page.log
+
+
+def test_one_that_has_started_with_the_last_descriptor_does_not_stay(site, monkeypatch):
+    started = []
+
+    def none_left(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("os.pidfd_open", none_left)
+    assert site.run(SH + "sleep 1000").status == 503
+    assert not processes.is_running(started[0])
 
 
 def test_one_that_goes_on_after_its_answer_is_waited_for_later(site):

@@ -184,6 +184,17 @@ async def tell_events(scope, receive, send):
     await answer(send, json.dumps(events).encode())
 
 
+async def note_and_read(scope, receive, send):
+    global waiting
+    NOTE.set("of another request")
+    waiting += 1
+    await released.wait()
+    waiting -= 1
+    while (await receive())["more_body"]:
+        pass
+    await answer(send, b"read")
+
+
 async def note(scope, receive, send):
     """What a request sets in a contextvar is its own."""
     before = NOTE.get()
@@ -280,6 +291,7 @@ DEEDS = {
     "/after": after_an_answer,
     "/events": tell_events,
     "/note": note,
+    "/note-and-read": note_and_read,
     "/fail": fail,
     "/fail-late": fail_late,
     "/nothing": nothing,

@@ -230,6 +230,19 @@ def test_contextvars_of_a_request_end_with_it(server):
         assert [wire.ask(f"/note?{n}", keep=True).body for n in range(3)] == [b"|0", b"|1", b"|2"]
 
 
+def test_contextvars_are_not_those_of_the_request_that_kept_it_from_beginning(server):
+    """It begins when the one before it takes its body, and so in the midst of that one's task."""
+    with Wire(server.socket) as wire:
+        wire.send(wire.begin(keep=True) + wire.params("/note-and-read") + wire.client.send_stdin(1, bytes(60000)))
+        # With this no more of the connection is read ahead, and the second request, which comes along, waits.
+        wire.send(wire.client.send_stdin(1, bytes(6000)) + wire.request("/note?2", id=2, keep=True))
+        wire.send(wire.client.send_stdin(1, b""))
+        is_waiting(server, 1)
+        text(server, "/release")
+        assert wire.answer(2).body == b"|2"
+        assert wire.answer(1).body == b"read"
+
+
 def test_lifespan_state_is_given_to_requests(server):
     assert json.loads(text(server, "/scope"))["state"] == {"since": "startup"}
 

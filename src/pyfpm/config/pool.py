@@ -240,7 +240,7 @@ class PoolConfig(ScriptConfig):
         "app",
         values.text,
         None,
-        "WSGI application: module:callable, module:factory() or a .py file. Unset: scripts.",
+        "WSGI or ASGI application: module:callable, module:factory() or a .py file. Unset: scripts.",
         example="mysite.wsgi:application",
         differs="new",
     )

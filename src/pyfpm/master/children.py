@@ -40,11 +40,18 @@ class Children:
     def _collect(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+                # Only looked at: until it is waited for nobody else can have its number.
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if found is None:
                 return
+            pid = found.si_pid
+            if found.si_code == os.CLD_KILLED and found.si_status == signal.SIGKILL and pid not in self._watched:
+                self._end_group(pid)
+            pid, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+            if pid == 0:
+                continue  # it was stopped, and goes on already
             if os.WIFSTOPPED(status):
                 number = os.WSTOPSIG(status)
                 self._log(
@@ -53,8 +60,6 @@ class Children:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGCONT)
                 continue
-            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and pid not in self._watched:
-                self._end_group(pid)
             if pid in self._watched:
                 self._ended[pid] = status
                 self._watched[pid].set()
@@ -64,7 +69,8 @@ class Children:
     @staticmethod
     def _end_group(leader: int) -> None:
         """A CGI program lost its worker, and was killed by the kernel for that: what it has started in its group goes
-        with it. A number is not used again while there is a group of that number."""
+        with it. We may be root, and any user of a pool can have us come here: a group of this number has to be of this
+        process, which is why nobody has waited for it yet."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGKILL)
 

@@ -131,6 +131,8 @@ class Pool:
         self._queued = False
         # Of the changed files that we know of, the last: it was tried, and did not load if we still serve the old ones.
         self._newest_change_ns = 0
+        # From our word that it has changed to the end of what the master makes of that.
+        self.is_refreshing = False
         self._next_tick = 0.0
         self._next_look = 0.0
         self._brake = Brake(self._tell)
@@ -532,8 +534,10 @@ class Pool:
         is_ours = self.generation is not None and worker.generation == self.generation.number
         if not (self.config.python_revalidate_s and is_ours and newest.isdigit() and len(newest) < 20):
             return
-        if int(newest) > self._newest_change_ns and not self._exchanging:
+        # One at a time, whatever a worker says and how often: it runs other people's code.
+        if int(newest) > self._newest_change_ns and not (self._exchanging or self.is_refreshing):
             self._newest_change_ns = int(newest)
+            self.is_refreshing = True
             self._log("NOTICE", f"{reports.text_of(path)} has changed, loading the application again")
             self._refresh(self, worker.generation)
 
@@ -629,13 +633,13 @@ class Pool:
             raise
         return Prepared(generation, worker, places, log)
 
-    async def refresh(self) -> None:
-        """Load the application again, and exchange all workers.
+    async def prepare_again(self) -> Prepared:
+        """A new generation of the same configuration. Raises as ``prepare``."""
+        return await self.prepare(self.config, self.places, self._log)
 
-        Raises:
-          ReloadError: it cannot be loaded. The old one goes on.
-        """
-        await self.commit(await self.prepare(self.config, self.places, self._log))
+    def forget_change(self) -> None:
+        """The changed application was not tried."""
+        self._newest_change_ns = 0
 
     def _take_back(self, worker: Worker) -> None:
         worker.surplus = True
@@ -688,7 +692,9 @@ class Pool:
 
     def _has_heard(self, worker: Worker) -> bool:
         """That it has to retire. In a request it can't say so, but it begins no other."""
-        return worker.ended.is_set() or not worker.is_ready or worker.look().stage is not Stage.IDLE
+        if worker.ended.is_set() or worker.has_heard or not worker.is_ready:
+            return True
+        return worker.look().stage is not Stage.IDLE and not worker.hears_always
 
     async def _add_one(self) -> None:
         generation = self.generation

@@ -143,6 +143,9 @@ class Master:
         # Who may ask for the page of a pool, where it has an address of its own; None: all.
         self._clients: dict[str, AllowedClients | None] = {}
         self._reloading = trio.Lock()
+        # Of the one that loads a changed application, which a reload does not wait for: it may hang for ever, and is
+        # one pool's affair.
+        self._refreshing = trio.CancelScope()
         self._reload_waits = False
         self._nursery: trio.Nursery | None = None
         self._crashes: deque[float] = deque()
@@ -368,6 +371,7 @@ class Master:
     async def _reload_quietly(self) -> None:
         # One that waits for its turn reads what is there then; a second one would find nothing new.
         self._reload_waits = True
+        self._refreshing.cancel()
         async with self._reloading:
             self._reload_waits = False
             with suppress(ReloadError):  # it is in the log
@@ -379,6 +383,7 @@ class Master:
         Raises:
           ReloadError: something of the new does not work. The old goes on as if nothing had been.
         """
+        self._refreshing.cancel()
         async with self._reloading:
             await self._reload_now(only)
 
@@ -529,16 +534,23 @@ class Master:
 
     async def _refresh_quietly(self, pool: Pool, generation: int) -> None:
         async with self._reloading:
+            pool.is_refreshing = False  # a change from here on is another one, which is told again
             newest = pool.generation
             if self.state is not State.NORMAL or newest is None or newest.number != generation:
                 return  # what was reloaded meanwhile has the new code
             try:
-                await pool.refresh()
+                with trio.CancelScope() as self._refreshing:
+                    prepared = await pool.prepare_again()
             except ReloadError as error:
                 self.log(
                     "ERROR",
                     f"[pool {pool.name}] the changed application cannot be loaded, the old one goes on: {error}",
                 )
+                return
+            if self._refreshing.cancelled_caught:
+                pool.forget_change()  # so that it is told again, should the reload have left it out
+            else:
+                await pool.commit(prepared)
 
     # -- systemd -------------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,9 @@ UNFINISHED_S = 0.1
 # Messages by which a worker tells of a request that went wrong, with a traceback.
 SLOW, TERMINATED, CRASHED, DUMPED = b"L", b"T", b"C", b"D"
 
+# What it says with its readiness if its requests do not keep it from hearing.
+ASYNCHRONOUS = b"async"
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -105,6 +108,9 @@ class Worker:
         self.ready = trio.Event()
         self.is_ready = False
         self.has_served = False
+        # That it has to retire; and whether it can say so while requests run.
+        self.has_heard = False
+        self.hears_always = False
         # Why it does not want to serve, in its own words.
         self.failure = ""
         self.ended = trio.Event()
@@ -160,7 +166,10 @@ class Worker:
             kind, rest = message[:1], message[1:]
             if kind == b"r":
                 self.is_ready = True
+                self.hears_always = rest == ASYNCHRONOUS
                 self.ready.set()
+            if kind == b"h":
+                self.has_heard = True
             if kind == b"f":
                 self.failure = rest.decode("utf-8", "replace")
             if kind == DUMPED:

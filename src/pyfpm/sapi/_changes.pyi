@@ -7,5 +7,7 @@ def take_directory_changed() -> bool:
 def take_environment_changed() -> bool:
     """Whether a variable of the environment was set or deleted since the last call."""
 
+def lend(environ: object, variables: dict[bytes, bytes]) -> None: ...
+def take_back(environ: object, variables: dict[bytes, bytes]) -> None: ...
 def clear_environment() -> None:
     """Take every variable from what C code and child processes see; os.environ is not told."""

@@ -186,9 +186,10 @@ def header_register_callback(callback: Callable[[], object]) -> bool:
     if not callable(callback):
         raise TypeError(f"header_register_callback() needs something to call, not {type(callback).__name__}")
     request = current()
+    response = request.response
     # Where nothing is sent before the end, that is when the script is still there to be asked.
-    request.at_end(AtEnd.OUTPUT, request.response.ask_before_head)
-    request.response.before_head = callback
+    request.at_end(AtEnd.OUTPUT, lambda: response.ask_before_head())
+    response.before_head = callback
     return True
 
 

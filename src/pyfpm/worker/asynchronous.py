@@ -45,6 +45,9 @@ class Executor:
         # parent's.
         self.forked = False
         self._pages = pages
+        # What a request begins in, and not the context that we are called in: what kept one from beginning may be that
+        # another one had not read its body, and then it begins in the midst of that one's task.
+        self._context = contextvars.copy_context()
         self._soft_s = soft_s
         self._hard_s = hard_s
         self._shortest_s = min((each for each in (soft_s, hard_s) if each), default=0.0)
@@ -107,11 +110,12 @@ class AsyncioExecutor(Executor):
             live.task = self._make_task(self.adapter.run(live, asyncio.Event, asyncio.CancelledError))
 
     def _make_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        context = self._context.copy()
         if sys.version_info >= (3, 12):
             # Here and now, up to where it waits: a request that never does costs no turn of the loop.
-            return asyncio.Task(run, loop=self.loop, eager_start=True)
+            return asyncio.Task(run, loop=self.loop, context=context, eager_start=True)
         # As loop.create_task, which asks a few questions first.
-        return asyncio.Task(run, loop=self.loop)
+        return asyncio.Task(run, loop=self.loop, context=context)
 
     async def _watched(self, live: Live, *more: Any) -> None:
         # Only now, since cancelling a task that has not begun keeps it from ever beginning.
@@ -127,7 +131,6 @@ class TrioExecutor(Executor):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._idle: list[trio.lowlevel.Task] = []
-        self._context = contextvars.copy_context()
 
     def _start(self, live: Live) -> None:
         if self._idle:
@@ -135,7 +138,8 @@ class TrioExecutor(Executor):
             task.context = self._context.copy()
             trio.lowlevel.reschedule(task, outcome.Value(live))
         else:
-            self.nursery.start_soon(self._serve, live)
+            # It copies the context that it is called in.
+            self._context.copy().run(self.nursery.start_soon, self._serve, live)
 
     async def _serve(self, live: Live) -> None:
         """One request after the other: that is much cheaper than a task for each."""

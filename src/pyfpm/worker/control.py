@@ -1,6 +1,7 @@
 """The worker's end of the channel to its master: a SOCK_SEQPACKET socket, each message a letter and what belongs to it.
 
-We say ``r`` (ready), ``f`` (we never will be, and why), ``m`` (we retire by ourselves, and why), ``c`` (when a file of
+We say ``r`` (ready; and whether requests go on while others do), ``f`` (we never will be, and why), ``h`` (we have
+heard that we are to retire, and begin no more requests), ``m`` (we retire by ourselves, and why), ``c`` (when a file of
 the application was changed, and which one), ``s`` (what does the status page say?) and ``g`` (the same for
 fpm_get_status()); the watchdog says more on the same socket, without us. We hear ``S`` (the status) and ``l`` (the log
 files were opened anew).
@@ -19,6 +20,9 @@ from contextlib import suppress
 from typing import Any
 
 from pyfpm.worker.descriptors import LONGEST_MESSAGE, receive
+
+# Behind ``r``: a request is no reason for not hearing, as it is where only one runs at a time.
+ASYNCHRONOUS = "async"
 
 # How long a status page may take, in seconds. The master has nothing to do that takes longer than some milliseconds.
 STATUS_DEADLINE_S = 2.0

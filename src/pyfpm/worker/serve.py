@@ -23,7 +23,7 @@ from pyfpm.worker._slot import Slot
 from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.asynchronous import TrioExecutor
 from pyfpm.worker.code import CodeWatch
-from pyfpm.worker.control import Control
+from pyfpm.worker.control import ASYNCHRONOUS, Control
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
@@ -93,11 +93,13 @@ async def serve(
                 nursery.start_soon(_watch_code, code)
             if slot is not None:
                 slot.is_idle()
-            control.send("r")
+            control.send("r", "" if executor is None else ASYNCHRONOUS)
             async for number in signals:
                 with user_code():
                     if number == signal.SIGQUIT:
                         reactor.retire()
+                        if executor is not None:
+                            control.send("h")
                     else:
                         reactor.stop()
                 finishing.set()

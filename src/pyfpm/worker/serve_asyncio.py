@@ -18,7 +18,7 @@ from pyfpm.worker._slot import Slot
 from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.asynchronous import AsyncioExecutor
 from pyfpm.worker.code import CodeWatch
-from pyfpm.worker.control import Control
+from pyfpm.worker.control import ASYNCHRONOUS, Control
 from pyfpm.worker.serve import SHUTDOWN_S, STOP_SIGNALS, SWEEP_S, SWEEP_WHILE_STOPPING_S
 
 # For tasks that the application has left behind, to do with their cancellation what they like.
@@ -99,6 +99,7 @@ async def _serve(
     def finish(number: signal.Signals) -> None:
         if number == signal.SIGQUIT:
             reactor.retire()
+            control.send("h")
         else:
             reactor.stop()
         finishing.set()
@@ -114,7 +115,7 @@ async def _serve(
     watching = [loop.create_task(_enforce(reactor, executor)), loop.create_task(_watch_code(code))]
     if slot is not None:
         slot.is_idle()
-    control.send("r")
+    control.send("r", ASYNCHRONOUS)
     while not (finishing.is_set() or reactor.retiring):
         reactor.sweep()
         # Told to stop, an idle worker ends at once, not at its next look at the clock.

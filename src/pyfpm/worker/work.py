@@ -13,6 +13,7 @@ from dataclasses import replace
 import trio
 
 from pyfpm.observe.log import Log, cut
+from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER
 from pyfpm.sapi.asgi import ASGIAdapter
 from pyfpm.sapi.lifespan import StartupError
 from pyfpm.sapi.revalidation import ImportedModules
@@ -99,6 +100,8 @@ def work(
         access=access,
         allowed=AllowedClients(clients, says) if clients else None,
         on_exhausted=lambda reason: control.send("m", reason),
+        # ASGI has no word for what the others are asked: a 200 for a page would let a visitor in.
+        roles=(RESPONDER, AUTHORIZER, FILTER) if executor is None else (RESPONDER,),
     )
     provide(
         Services(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 def spawn(
     path: str,
     arguments: Sequence[str],
-    environment: Mapping[str, str],
+    environment: Mapping[bytes, bytes],
     directory: str,
     stdin: int,
     stdout: int,

@@ -31,7 +31,7 @@ def spawn(path, arguments, environment, directory, int stdin, int stdout, int st
     cdef bytes c_path = os.fsencode(path)
     cdef bytes c_directory = os.fsencode(directory)
     cdef list c_arguments = [os.fsencode(each) for each in arguments]
-    cdef list c_environment = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in environment.items()]
+    cdef list c_environment = [name + b"=" + value for name, value in environment.items()]
     cdef int pid
     cdef int error
     program.argv = NULL
@@ -48,8 +48,8 @@ def spawn(path, arguments, environment, directory, int stdin, int stdout, int st
         pid = fpm_spawn(&program)
         error = errno
     finally:
-        free(program.argv)
-        free(program.envp)
+        free(<void *>program.argv)
+        free(<void *>program.envp)
     if pid < 0:
         raise OSError(error, os.strerror(error))
     return pid

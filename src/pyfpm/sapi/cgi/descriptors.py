@@ -78,8 +78,9 @@ class Descriptors:
             return
         os.dup2(self._stdout, 1)
         os.dup2(self._null, 0)
-        os.close(self._printed)
-        self._printed = -1
+        # In this order it can be done again where it was interrupted.
+        printed, self._printed = self._printed, -1
+        os.close(printed)
 
 
 def size_of(body: BinaryIO) -> int:

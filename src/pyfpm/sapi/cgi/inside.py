@@ -71,7 +71,8 @@ class Inside:
         self._ours: dict[str, str] | None = None
         # Variables that are not to be seen, and those of the request.
         self._hidden: frozenset[str] = frozenset()
-        self._given: dict[str, str] = {}
+        self._named: frozenset[bytes] = frozenset()
+        self._given: dict[bytes, bytes] = {}
         self._handlers: list[tuple[signal.Signals, Any]] = []
 
     def __call__(self, script: Script, request: Request, output: Output, process: _ProcessState) -> int:
@@ -95,10 +96,13 @@ class Inside:
         finally:
             _running = None
             if not run.forked:
-                self._descriptors.restore()
-                run.restore_streams()
-                self._restore_handlers()
-                self._take_variables_back(process)
+                try:
+                    self._restore(run, process)
+                except BaseException:
+                    # The program's time is up, right now, or the alarm that it has set. What is left of its body and
+                    # its variables would be the next one's.
+                    self._restore(run, process, again=True)
+                    raise
 
     def _execute(self, script: Script, run: _Run, output: Output, params: dict[str, str]) -> int:
         module = ModuleType("__main__")
@@ -147,23 +151,34 @@ class Inside:
         if self._ours is None:
             self._ours = variables.without_those_of_requests(environ, self._env_names)
             self._hidden = frozenset(environ) - self._ours.keys()
+            self._named = frozenset([os.fsencode(name) for name in self._ours if name in environ])
         self._given = variables.of_the_request(params, self._ours, body_size)
         if "PATH" not in environ:
-            self._given["PATH"] = self._ours["PATH"]
+            self._given[b"PATH"] = os.fsencode(self._ours["PATH"])
         for name in self._hidden:
             del environ[name]
-        environ.update(self._given)
+        _changes.lend(environ, self._given)
         _changes.take_environment_changed()
 
-    def _take_variables_back(self, process: _ProcessState) -> None:
+    def _take_variables_back(self, process: _ProcessState, whatever_was_changed: bool) -> None:
         given, self._given = self._given, {}
-        if self._hidden or not given.keys().isdisjoint(self._ours or ()) or _changes.take_environment_changed():
+        if (
+            whatever_was_changed
+            or self._hidden
+            or not given.keys().isdisjoint(self._named)
+            or _changes.take_environment_changed()
+        ):
             process.restore_environment()
             return
         # All that was changed is what we have added.
-        for name in given:
-            del os.environ[name]
-        _changes.take_environment_changed()
+        _changes.take_back(os.environ, given)
+
+    def _restore(self, run: _Run, process: _ProcessState, *, again: bool = False) -> None:
+        """Each step can be done again: an exception out of a handler of a signal may strike anywhere."""
+        self._restore_handlers()
+        self._descriptors.restore()
+        run.restore_streams()
+        self._take_variables_back(process, again)
 
     def _restore_handlers(self) -> None:
         signal.alarm(0)

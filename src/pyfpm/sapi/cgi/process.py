@@ -31,6 +31,7 @@ from pyfpm.sapi.printable import printable
 from pyfpm.sapi.script import _ProcessState
 from pyfpm.sapi.script_file import Script
 from pyfpm.sapi.settings import SapiSettings
+from pyfpm.sapi.timeout import ExecutionTimeout
 
 # Read at once; as much as a pipe holds.
 PIECE = 64 * 1024
@@ -71,7 +72,7 @@ class Process:
             of_request = variables.of_the_request(params, ours, None if body is None else size_of(body))
             stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) if body is None else as_file(body)
             try:
-                child = _Child(script, ours | of_request, stdin)
+                child = _Child(script, _encoded(ours) | of_request, stdin)
             finally:
                 os.close(stdin)
         except OSError as error:
@@ -95,6 +96,8 @@ class Process:
             return self._failed(script, reason + child.last_words(), output, 504)
         except BadAnswer as error:
             return self._failed(script, str(error) + child.last_words(), output, 500)
+        except ExecutionTimeout as error:
+            return self._failed(script, f"{error} (max_execution_time), it is ended" + child.last_words(), output, 504)
         if status < 0:
             self._log("WARNING", f"CGI program {script.path}: it was ended by {_name_of(-status)}")
         return status & 0xFF
@@ -108,10 +111,14 @@ class Process:
         return 255
 
 
+def _encoded(variables: dict[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+
+
 class _Child:
     """A program that runs. Raises OSError when it cannot be started."""
 
-    def __init__(self, script: Script, environment: dict[str, str], stdin: int) -> None:
+    def __init__(self, script: Script, environment: dict[bytes, bytes], stdin: int) -> None:
         self._status: int | None = None
         self._said = b""
         # It may go on if it wants to; otherwise it does not outlive its request.
@@ -124,10 +131,15 @@ class _Child:
             os.close(out)
             raise
         self._pidfd = -1
+        self.pid = 0
         try:
             self.pid = spawn(script.path, [script.path], environment, script.directory, stdin, out, err)
             self._pidfd = os.pidfd_open(self.pid)
-        except OSError:
+        except BaseException:
+            # The last descriptor was that of its output; or the request's time is up.
+            if self.pid:
+                _signal(self.pid, signal.SIGKILL)
+                _status_of(self.pid)
             self._close()
             raise
         finally:

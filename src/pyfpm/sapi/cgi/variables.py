@@ -19,8 +19,8 @@ DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 # some of those.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
-# Not set where they would be empty [RFC 3875, 4.1: "NULL" and "unset" are the same for these].
-_UNSET_IF_EMPTY = (
+# "" is not said of these [RFC 3875, 4.1: "NULL" and "unset" are the same for these].
+UNSET_IF_EMPTY = frozenset({
     "AUTH_TYPE",
     "CONTENT_LENGTH",
     "CONTENT_TYPE",
@@ -29,7 +29,7 @@ _UNSET_IF_EMPTY = (
     "REMOTE_HOST",
     "REMOTE_IDENT",
     "REMOTE_USER",
-)
+})  # fmt: skip
 
 # httpoxy (CVE-2016-5385), what PHP keeps of names that it mends, then what loaders, interpreters and the C library act
 # on.
@@ -46,8 +46,8 @@ _OF_A_REQUEST = re.compile(
     r"|SSL_(CIPHER|CLIENT|COMPRESS|PROTOCOL|SECURE|SERVER|SESSION|TLS|VERSION).*|AUTH_TYPE|GATEWAY_INTERFACE|HTTPS|PATH_INFO|PATH_TRANSLATED|QUERY_STRING"
 )
 
-# A web server sends the same names each time: name -> whether it is passed on.
-_known: dict[str, bool] = {}
+# A web server sends the same names each time.
+_known: dict[str, bytes | None] = {}
 MOST_KNOWN = 1000
 
 # Of the process's own environment, what a program in a process of its own has besides what env[] names. fcgiwrap hands
@@ -75,8 +75,8 @@ def of_the_process(environ: Mapping[str, str], also: Iterable[str] = ()) -> dict
     return found
 
 
-def of_the_request(params: Mapping[str, str], ours: Mapping[str, str], body_size: int | None) -> dict[str, str]:
-    """The meta-variables, as ``os.environ`` has text.
+def of_the_request(params: Mapping[str, str], ours: Mapping[str, str], body_size: int | None) -> dict[bytes, bytes]:
+    """The meta-variables.
 
     Args:
       params: the web server's, a character a byte.
@@ -87,21 +87,19 @@ def of_the_request(params: Mapping[str, str], ours: Mapping[str, str], body_size
     for name, value in params.items():
         if name in ours and not _OF_A_REQUEST.fullmatch(name):
             continue
-        if not _is_passed_on(name) or "\0" in value:
-            continue
-        found[name] = value if value.isascii() else os.fsdecode(value.encode("latin-1"))
-    for name in _UNSET_IF_EMPTY:
-        if name in found and not found[name]:
-            del found[name]
+        key = _key_of(name)
+        # Not set where they would be empty.
+        if key is not None and (value or name not in UNSET_IF_EMPTY) and "\0" not in value:
+            found[key] = value.encode("latin-1")
     # RFC 3875, 4.1.4, 4.1.7 and 4.1.12: these are always there.
-    found.setdefault("GATEWAY_INTERFACE", "CGI/1.1")
-    found.setdefault("QUERY_STRING", "")
-    found.setdefault("REQUEST_METHOD", "GET")
+    found.setdefault(b"GATEWAY_INTERFACE", b"CGI/1.1")
+    found.setdefault(b"QUERY_STRING", b"")
+    method = found.setdefault(b"REQUEST_METHOD", b"GET")
     # What it says is what there is, also where the web server could not know it (a body that came in chunks).
     if body_size is not None:
-        found["CONTENT_LENGTH"] = str(body_size)
-    elif "CONTENT_LENGTH" in found or found["REQUEST_METHOD"] in ("POST", "PUT", "PATCH"):
-        found["CONTENT_LENGTH"] = "0"
+        found[b"CONTENT_LENGTH"] = b"%d" % body_size
+    elif b"CONTENT_LENGTH" in found or method in (b"POST", b"PUT", b"PATCH"):
+        found[b"CONTENT_LENGTH"] = b"0"
     return found
 
 
@@ -123,13 +121,14 @@ def split_path(params: dict[str, str], script: str) -> None:
         params["PATH_TRANSLATED"] = root.removesuffix("/") + name[end:]
 
 
-def _is_passed_on(name: str) -> bool:
-    known = _known.get(name)
-    if known is None:
-        known = _NAME.fullmatch(name) is not None and _NEVER.fullmatch(name) is None
-        if len(_known) < MOST_KNOWN:
-            _known[name] = known
-    return known
+def _key_of(name: str) -> bytes | None:
+    """A parameter's name as a variable's; None if it is not passed on."""
+    if name in _known:
+        return _known[name]
+    key = name.encode() if _NAME.fullmatch(name) and not _NEVER.fullmatch(name) else None
+    if len(_known) < MOST_KNOWN:
+        _known[name] = key
+    return key
 
 
 def search_words(params: Mapping[str, str]) -> list[str]:
