@@ -8,6 +8,7 @@ import os
 import pwd
 import resource
 import sys
+import time
 from contextlib import suppress
 
 from pyfpm.worker._process import set_dumpable
@@ -97,3 +98,5 @@ def _set_environment(program: Program, user: pwd.struct_passwd | None) -> None:
         os.environ["USER"] = user.pw_name
         os.environ["HOME"] = user.pw_dir
     os.environ.update(program.env)
+    # The zone was looked up when the interpreter started.
+    time.tzset()
