@@ -391,8 +391,8 @@ def test_a_file_of_ten_thousand_lines_is_read(read):
     [
         ("pm = dynamic\npm.min_spare_servers = 1\npm.max_spare_servers = 3\npm.max_children = 3",
          ("NOTICE", "[pool www] pm.start_servers is not set. It's been set to 2.")),
-        ("php_value[open_basedir] = /srv",
-         ("WARNING", "[pool www] php_value[open_basedir] is accepted, but it has no effect here")),
+        ("php_value[nosuch] = /srv",
+         ("WARNING", "[pool www] php_value[nosuch] is accepted, but it has no effect here")),
         ("php_value[error_log] = syslog",
          ("WARNING", "[pool www] php_value[error_log] is accepted, but it has no effect here")),
         ("user = a", ("NOTICE", "[pool www] 'user' directive is ignored when FPM is not running as root")),

@@ -103,10 +103,23 @@ def test_every_counterpart_is_a_directive_and_takes_its_own_default():
             assert parse_setting(row, row.show(row.default), os.sep) == row.default
 
 
-@pytest.mark.parametrize("setting", ["open_basedir", "date.timezone", "opcache.enable", "nosuch", "cgi.timeout"])
+@pytest.mark.parametrize("setting", ["opcache.enable", "nosuch", "cgi.timeout"])
 def test_a_setting_without_a_counterpart_is_named_in_a_warning(pool, setting):
     _, warnings = pool(f"php_value[{setting}] = 1")
     assert warnings == [f"[pool www] php_value[{setting}] is accepted, but it has no effect here"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "instead"),
+    [
+        ("open_basedir", "the rights of the pool's user are the limit"),
+        ("Date.Timezone", "env[TZ] does that"),
+        ("include_path", "python.path[] does that"),
+    ],
+)
+def test_the_warning_names_what_is_there_instead(pool, setting, instead):
+    _, warnings = pool(f"php_value[{setting}] = 1")
+    assert warnings == [f"[pool www] php_value[{setting}] is accepted, but it has no effect here; {instead}"]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,15 @@ MEANINGS = {
     "session.cache_limiter": {"": "none"},
     "session.cookie_samesite": {"": "off"},
 }
+# What does here what PHP's setting of another name did there.
+INSTEAD = {
+    "date.timezone": "env[TZ] does that",
+    "disable_functions": "the rights of the pool's user are the limit",
+    "include_path": "python.path[] does that",
+    "opcache.revalidate_freq": "python.revalidate does that",
+    "opcache.validate_timestamps": "python.revalidate does that",
+    "open_basedir": "the rights of the pool's user are the limit",
+}
 # Of these, what is below 1 is no limit in PHP.
 NO_LIMIT = {"max_execution_time", "post_max_size", "upload_max_filesize"}
 
@@ -73,7 +82,14 @@ def effects(
                 continue
             row = counterpart(setting)
             if row is None or (row.name == "error_log" and value.lower() == "syslog"):
-                notes.append(("WARNING", f"[pool {pool}] {kind}[{setting}] is accepted, but it has no effect here"))
+                instead = INSTEAD.get(setting.lower())
+                notes.append(
+                    (
+                        "WARNING",
+                        f"[pool {pool}] {kind}[{setting}] is accepted, but it has no effect here"
+                        + (f"; {instead}" if instead else ""),
+                    )
+                )
             elif kind == "php_admin_value" or row.field not in own:
                 try:
                     found[row.field] = parse_setting(row, value, prefix)
