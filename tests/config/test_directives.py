@@ -10,10 +10,12 @@ import pytest
 
 from pyfpm.config import ConfigError, MainConfig, PoolConfig
 from pyfpm.config import values as v
-from pyfpm.config.directives import parse_value
+from pyfpm.config.directives import parse_value, table
 from pyfpm.config.load import from_command_line, split_assignment
 from pyfpm.config.main import MAIN_DIRECTIVES
 from pyfpm.config.pool import POOL_DIRECTIVES
+from pyfpm.config.script import ScriptConfig
+from pyfpm.sapi.settings import SapiSettings
 
 GOOD: list[tuple[Any, str, Any]] = [
     (v.text, "www-data", "www-data"),
@@ -374,3 +376,8 @@ def test_a_master_that_cannot_be_is_refused(fields, message):
     with pytest.raises(ConfigError) as caught:
         MainConfig(**fields)
     assert caught.value.message == message
+
+
+def test_an_adapter_is_given_the_directives_of_php_ini_and_their_defaults():
+    told = {field.name: field.default for field in dataclasses.fields(SapiSettings)}
+    assert told == {row.field: row.default for row in table(ScriptConfig).values()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import pytest
 from fakes import FakeOutput, Site, process_as_it_was
 
 from pyfpm.sapi.session import ids
+from pyfpm.sapi.timeout import ExecutionTimeout
 
 OLD = "Thu, 19 Nov 1981 08:52:00 GMT"
 
@@ -525,3 +528,33 @@ def test_shutdown_functions_have_the_session(site):
     assert data_of(site, id_of(site.run(source))) == {"a": 2}
     source = "def last():\n session_start(); _SESSION['a'] = 1\nregister_shutdown_function(last)"
     assert data_of(site, id_of(site.run(source))) == {"a": 1}
+
+
+def test_a_dict_of_the_scripts_own_kind_fails_in_its_request(site):
+    """What it raised when it was read ended the worker."""
+    answer = site.run(
+        "class Odd(dict):\n"
+        "    def __iter__(self):\n        raise LookupError('odd')\n"
+        "    keys = __iter__\n"
+        "session_start()\n_SESSION = Odd()\n"
+    )
+    assert answer.status == 500
+    assert "LookupError: odd" in answer.log
+
+
+def test_a_session_is_let_go_where_the_time_is_up_between_script_and_end(site, kept, monkeypatch):
+    """Its lock was held until the collector came by, and the session's next request waited for its own worker."""
+    session_id = begun(site, a=1)
+
+    def up(namespace: object) -> None:
+        raise ExecutionTimeout("now")
+
+    monkeypatch.setattr("pyfpm.sapi.script._let_go", up)
+    gc.disable()
+    try:
+        with pytest.raises(ExecutionTimeout):
+            site.run("session_start()", **with_cookie(session_id))
+        with open(kept / f"sess_{session_id}") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        gc.enable()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import IntEnum
@@ -87,7 +88,7 @@ class CurrentRequest:
         # The file's name was percent-encoded, so there may be other characters in ``server`` than the web server sent.
         self.path_is_decoded = False
         # By stage, in the order they came in; None: nothing is to be done.
-        self.ends: dict[AtEnd, list[Callable[[], object]]] | None = None
+        self.ends: dict[AtEnd, deque[Callable[[], object]]] | None = None
         # Of sapi.session, once the script calls a function for it.
         self.session: Any = None
         self._made: dict[str, dict[str, Any]] = {}
@@ -121,12 +122,12 @@ class CurrentRequest:
         """
         if self.ends is None:
             self.ends = {}
-        self.ends.setdefault(stage, []).append(callback)
+        self.ends.setdefault(stage, deque()).append(callback)
 
     def next_at_end(self, stage: AtEnd) -> Callable[[], object] | None:
         """Take the first that is left of this stage."""
         callbacks = (self.ends or {}).get(stage)
-        return callbacks.pop(0) if callbacks else None
+        return callbacks.popleft() if callbacks else None
 
     def has_at_end(self, stage: AtEnd) -> bool:
         return bool((self.ends or {}).get(stage))

@@ -101,7 +101,14 @@ class ScriptAdapter:
         if self._cgi is not None and script.is_cgi:
             enter(None)  # Its output is another one than a script's.
             return self._cgi(script, request, output, self._process)
-        return self._run(script, current)
+        try:
+            return self._run(script, current)
+        except BaseException:
+            # The time was up between two things that follow a script. What would have been called then leads back to
+            # the request: it would stay, with the lock of its session, until the collector comes by, and the next
+            # request of that session would wait for us in this same worker.
+            current.ends = None
+            raise
 
     def _refuse(self, output: Output, status: int) -> int:
         try:
@@ -144,7 +151,10 @@ class ScriptAdapter:
         if current.ends is not None:
             status = self._at_end(AtEnd.OUTPUT, current, status)
         if current.session is not None:
-            current.session.take_bound(current)
+            try:
+                current.session.take_bound(current)
+            except BaseException as error:  # Out of a dict of the script's own kind.
+                status = self._status_of(error, current)
         # Before the answer ends, so that destructors still have a say, as in PHP.
         kept = _let_go(namespace)
         functions = _functions_of(namespace, kept)
