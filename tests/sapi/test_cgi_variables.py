@@ -16,6 +16,7 @@ from pyfpm.sapi.cgi.variables import (
     split_path,
     without_those_of_requests,
 )
+from pyfpm.sapi.cgi.variables import _known as known
 
 ALWAYS = {"GATEWAY_INTERFACE": "CGI/1.1", "QUERY_STRING": "", "REQUEST_METHOD": "GET"}
 
@@ -153,3 +154,9 @@ def test_path_info_is_what_comes_behind_the_scripts_name(name, found):
     params = {"SCRIPT_NAME": name, "DOCUMENT_ROOT": "/srv/"}
     split_path(params, "/usr/lib/cgi-bin/x.cgi")
     assert params == found | {"DOCUMENT_ROOT": "/srv/"}
+
+
+def test_long_names_that_visitors_make_up_are_not_remembered():
+    name = "HTTP_" + "X" * 1000
+    assert of_the_request({name: "1"}, {}, None)[name.encode()] == b"1"
+    assert name not in known

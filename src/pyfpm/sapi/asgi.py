@@ -41,6 +41,8 @@ _LENGTH = re.compile("[0-9]{1,18}")
 
 # Names that come and go are few and the same each time; these are of what visitors and applications make up at most.
 _MOST_NAMES = 500
+# Characters of a param's name that is kept: it may be as long as all of them together.
+_LONGEST_NAME = 100
 # param: header name, b"" for one that is no header.
 _headers_of_params: dict[str, bytes] = {
     "CONTENT_TYPE": b"content-type",
@@ -67,7 +69,7 @@ def header_of_param(name: str) -> bytes:
     header = b""
     if name.startswith("HTTP_"):
         header = name[5:].replace("_", "-").lower().encode("latin-1")
-    if len(_headers_of_params) < _MOST_NAMES:
+    if len(_headers_of_params) < _MOST_NAMES and len(name) <= _LONGEST_NAME:
         _headers_of_params[name] = header
     return header
 

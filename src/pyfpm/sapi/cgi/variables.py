@@ -49,6 +49,8 @@ _OF_A_REQUEST = re.compile(
 # A web server sends the same names each time.
 _known: dict[str, bytes | None] = {}
 MOST_KNOWN = 1000
+# Characters of a name that is kept. Visitors make up names as well, and each may be as long as all params together.
+LONGEST_KNOWN = 100
 
 # Of the process's own environment, what a program in a process of its own has besides what env[] names. fcgiwrap hands
 # over all of it, with whatever secrets are in there; Apache has PATH and LD_LIBRARY_PATH.
@@ -126,7 +128,7 @@ def _key_of(name: str) -> bytes | None:
     if name in _known:
         return _known[name]
     key = name.encode() if _NAME.fullmatch(name) and not _NEVER.fullmatch(name) else None
-    if len(_known) < MOST_KNOWN:
+    if len(_known) < MOST_KNOWN and len(name) <= LONGEST_KNOWN:
         _known[name] = key
     return key
 
