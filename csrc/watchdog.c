@@ -409,7 +409,7 @@ static void *watch(void *nothing)
         uint64_t started_us = atomic_load(&guard->started_us);
         uint64_t age = now > started_us ? now - started_us : 0;
         uint64_t soft_at_us = atomic_load(&guard->soft_at_us);
-        int finished = atomic_load(&guard->finished);
+        uint32_t finished = atomic_load(&guard->finished);
         int active = runs || seq != last_seq;
         idle_us = active ? 0 : idle_us + tick_us;
         busy_us = active ? busy_us + tick_us : 0;
