@@ -93,7 +93,7 @@ class ScriptAdapter:
         try:
             script = self._files.find(server) if request.role != AUTHORIZER else self._authorizer.find()
         except NotRunnable as reason:
-            self._log("WARNING", f"script not found: {reason}")
+            self._log("WARNING", f"{'script not found' if reason.status == 404 else 'access denied'}: {reason}")
             return self._refuse(output, reason.status)
         except Exception as error:  # It is not Python, or too much of it.
             report(output, self._log, error, server.get("REQUEST_URI", "?"), self._settings)
