@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ REQUIRE_SERVERS = os.environ.get("PYFPM_TEST_REQUIRE_SERVERS") == "1"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "big: moves a gigabyte; leave these out with -m 'not big'")
+    # A shell ignores these for what it starts in the background, and nohup does. What we start would ignore them as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
