@@ -19,7 +19,7 @@ REQUIRE_SERVERS = os.environ.get("PYFPM_TEST_REQUIRE_SERVERS") == "1"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "big: moves a gigabyte; leave these out with -m 'not big'")
-    # A shell ignores these for what it starts in the background, and nohup does. What we start would ignore them as well.
+    # A shell has what it starts in the background ignore these, and nohup does. What we start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
