@@ -412,6 +412,7 @@ class ASGIAdapter:
           make_event: of trio or asyncio; cancelled: what is raised where a task is cancelled.
         """
         if live.gone or live.over:
+            live.end(1)  # Given up before it began.
             return
         params = live.params
         exchange = Exchange(live, make_event, params.get("REQUEST_METHOD") == "HEAD")

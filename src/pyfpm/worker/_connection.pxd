@@ -64,6 +64,7 @@ cdef class Connection(Sender):
     cdef const uint8_t *rest    # what was read behind what is being handled
     cdef size_t rest_length
     cdef bint receiving         # we are in `receive`: who has called it settles us
+    cdef list begun             # requests that its executor has not heard of yet; None: there are none
     cdef size_t lives           # requests that an asynchronous executor has begun
     cdef size_t ahead           # bytes of their bodies that nobody has taken yet
 
@@ -79,6 +80,7 @@ cdef class Connection(Sender):
     cdef bint _has_abort(self, uint16_t id, const uint8_t *waiting, size_t length) noexcept
     cdef int _receive(self, const uint8_t *data, size_t length) except -1
     cdef int _begin(self, Request request) except -1
+    cdef int _begin_all(self) except -1
     cdef int _feed(self, Live live) except -1
     cdef int _part(self, Request request) except -1
     cdef bint must_wait(self) noexcept

@@ -226,9 +226,12 @@ cdef class Connection(Sender):
         """Do all that these bytes ask for; they may lie in memory that is used again."""
         self.receiving = True
         try:
-            return self._receive(data, length)
+            self._receive(data, length)
+            if self.begun is not None:
+                self._begin_all()
         finally:
             self.receiving = False
+        return 0
 
     cdef int _receive(self, const uint8_t *data, size_t length) except -1:
         cdef ServerConnection protocol = self.protocol
@@ -397,8 +400,6 @@ cdef class Connection(Sender):
         cdef Output output
         cdef Live live
         cdef uint64_t started_us
-        if request.role == FILTER:
-            return self._answer_refused(request, 501, "an ASGI application cannot be a filter")
         started_us = fpm_now_us()
         # It waits for a slow web server by itself, and must not keep all others waiting.
         output = open_output(self, request, service.staging, <size_t>-1)
@@ -418,7 +419,17 @@ cdef class Connection(Sender):
         request.live = live
         self.lives += 1
         service.lives[live] = None
-        service.begin(live)
+        # When all that was read has been handled: as a rule that is all of the request.
+        if self.begun is None:
+            self.begun = []
+        self.begun.append(live)
+        return 0
+
+    cdef int _begin_all(self) except -1:
+        cdef list begun = self.begun
+        self.begun = None
+        for live in begun:
+            self.service.begin(live)
         return 0
 
     cdef int _feed(self, Live live) except -1:
