@@ -133,7 +133,7 @@ def test_fastapi(start, loop):
     upload = front.get("/upload", fields, headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert json.loads(upload.body) == {"name": "a", "size": 5}
     front.get("/later")
-    assert json.loads(front.get("/later").body)[:1] == ["done"]
+    eventually(lambda: json.loads(front.get("/later").body), "the task behind the answer has run")
     assert front.get("/docs").status == 200
     assert "Traceback" not in front.pyfpm.log()
 
