@@ -473,7 +473,7 @@ def test_the_access_log_has_each_request_with_its_own_figures(start, place):
         ask(server.socket, "/count", b"12345")
         text(server, "/release")
         wire.answer()
-    eventually(lambda: len((place / "access").read_text().splitlines()) >= 4)
+    eventually(lambda: "GET /wait 200 0\n" in (place / "access").read_text(), "the last line is written")
     lines = (place / "access").read_text().splitlines()
     assert "POST /count 200 5" in lines
     assert lines.count("GET /wait 200 0") == 1
