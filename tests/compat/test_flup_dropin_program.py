@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -20,6 +19,7 @@ from pyfpm.compat.flup import WSGIServer
 from support import flup_client
 from support.program import Program, write_program
 from support.waiting import PATIENCE_S, eventually
+from support.webservers import program
 from support.wire import Wire
 
 # What existing programs look like; their line "from flup.server.fcgi import WSGIServer" is the changed one.
@@ -76,8 +76,8 @@ def alone(place: Path, write: Any) -> Iterator[Any]:
         return program
 
     yield start
-    for program in started:
-        program.__exit__(None, None, None)
+    for each in started:
+        each.__exit__(None, None, None)
 
 
 def ask(address: str, body: bytes = b"", query: str = "", **params: str) -> Any:
@@ -318,24 +318,16 @@ def test_closed_standard_descriptors_are_not_taken_for_something_else(place, wri
 
 
 def test_under_spawn_fcgi(place, write):
-    spawn = shutil.which("spawn-fcgi")
-    if spawn is None:
-        if os.environ.get("PYFPM_TEST_REQUIRE_SERVERS") == "1":
-            pytest.fail("spawn-fcgi is not installed (Debian package spawn-fcgi)")
-        pytest.skip("spawn-fcgi is not installed (Debian package spawn-fcgi)")
-    with Program([spawn, "-n", "-s", str(place / "sock"), "--", str(write())], cwd=place) as program:
-        program.wait_until_it_listens(str(place / "sock"))
+    spawn = program("spawn-fcgi", "spawn-fcgi")
+    with Program([spawn, "-n", "-s", str(place / "sock"), "--", str(write())], cwd=place) as started:
+        started.wait_until_it_listens(str(place / "sock"))
         assert environ_of(ask(str(place / "sock"), b"abc"))["body"] == "abc"
-        assert program.stop() == 0
+        assert started.stop() == 0
 
 
 def test_under_cgi_fcgi_which_starts_it(place, write):
     """cgi-fcgi is the specification's own starter: it listens, and starts the program with the socket."""
-    starter = shutil.which("cgi-fcgi")
-    if starter is None:
-        if os.environ.get("PYFPM_TEST_REQUIRE_SERVERS") == "1":
-            pytest.fail("cgi-fcgi is not installed (Debian package libfcgi-bin)")
-        pytest.skip("cgi-fcgi is not installed (Debian package libfcgi-bin)")
+    starter = program("cgi-fcgi", "libfcgi-bin")
     path = str(place / "sock")
     subprocess.run([starter, "-start", "-connect", path, str(write())], cwd=place, check=True, timeout=PATIENCE_S)
     environ = environ_of(ask(path, b"abc"))
