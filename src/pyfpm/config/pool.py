@@ -311,6 +311,39 @@ class PoolConfig(ScriptConfig):
         example="256M",
         differs="new",
     )
+    pm_threads: int = directive(
+        "pm.threads",
+        values.count,
+        0,
+        "Requests that each worker runs at once, each on a thread of its own; 0 for one after the other.",
+        example="16",
+        differs="new",
+    )
+    pm_interpreters: int = directive(
+        "pm.interpreters",
+        values.count,
+        0,
+        "Interpreters of each worker, each with its own lock and its own copy of the application (Python 3.12); 0 for"
+        " none but the worker's own.",
+        example="2",
+        differs="new",
+    )
+    pm_queue_max: int = directive(
+        "pm.queue_max",
+        values.count,
+        0,
+        "Requests of the pool that may wait for a worker; more are answered with 503. 0 for no limit.",
+        example="100",
+        differs="new",
+    )
+    pm_queue_timeout_s: float = directive(
+        "pm.queue_timeout",
+        values.seconds,
+        0.0,
+        "A request that has waited longer is answered with 503 and never run; 0 for no limit.",
+        example="5s",
+        differs="new",
+    )
     # Longer than the 60 s after which nginx closes a kept connection itself, so that it is never us who close it at
     # the moment it is used again.
     keepalive_timeout_s: float = directive(

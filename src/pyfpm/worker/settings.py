@@ -45,6 +45,10 @@ class Settings:
     max_execution_time_s: float = 0.0
     listen_allowed_clients: tuple[str, ...] = ()
     pm: str = "static"
+    pm_threads: int = 0
+    pm_interpreters: int = 0
+    pm_queue_max: int = 0
+    pm_queue_timeout_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
