@@ -76,6 +76,7 @@ setup(
                 extension("pyfpm.worker._process"),
                 extension("pyfpm.worker._slot"),
                 extension("pyfpm.worker._watchdog", c_sources=("csrc/watchdog.c", "csrc/fcgi.c")),
+                extension("pyfpm.worker._lock"),
                 over_fcgi("pyfpm.worker._sender"),
                 over_fcgi("pyfpm.worker._output"),
                 over_fcgi("pyfpm.worker._live"),

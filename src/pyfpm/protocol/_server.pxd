@@ -49,6 +49,7 @@ cdef class Request:
     cdef public object stdin
     cdef public object data
     cdef object live             # what runs it, where that takes longer than a call; the user's own
+    cdef bint lent               # its streams are with who runs it, who will close them; the user's own
     cdef PairsDecoder _decoder
     cdef size_t _held
     cdef bint stderr_used

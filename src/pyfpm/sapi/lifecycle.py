@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import resource
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -130,7 +129,7 @@ def memory_get_peak_usage(real_usage: bool = False) -> int:
 def _output() -> Output:
     """Where the answer of the application's request goes. A request has one thread here; others cannot tell which
     request they work for."""
-    output = services().output() if threading.current_thread() is threading.main_thread() else None
+    output = services().output()
     if output is None:
         raise RuntimeError("there is no request here: this works only while pyfpm runs one, and in its thread")
     return output

@@ -124,6 +124,8 @@ class Revalidation:
     Args:
       retire: called with the reason when something has changed and was forgotten: the worker is to be replaced after
         this request.
+      forgets: modules are taken out under the hands of whatever runs, so not where other requests do: these, and the
+        one that looks, still run the old ones.
     """
 
     def __init__(
@@ -132,8 +134,11 @@ class Revalidation:
         interval_s: float,
         retire: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        forgets: bool = True,
     ) -> None:
         self._modules = modules
+        self._forgets = forgets
         self._interval_s = interval_s
         self._retire = retire
         self._clock = clock
@@ -147,7 +152,8 @@ class Revalidation:
         self._next = now + self._interval_s
         changed = self._modules.changed()
         if changed is not None:
-            self._modules.forget()
+            if self._forgets:
+                self._modules.forget()
             self._retire(f"{changed.path} has changed (python.revalidate)")
 
 

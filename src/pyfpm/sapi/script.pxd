@@ -13,6 +13,7 @@ cdef class ScriptAdapter:
     cdef object _streams
     cdef _ProcessState _process
     cdef bint _starts_sessions
+    cdef bint _shares_process
 
     cdef _refuse(self, output, status)
     cdef _run(self, Script script, CurrentRequest current)
@@ -32,5 +33,10 @@ cdef class _ProcessState:
     cdef int _recursion_limit
     cdef bint _collects
 
+    cpdef restore(self, Script script)
+    cpdef restore_environment(self)
+
+
+cdef class _SharedProcessState(_ProcessState):
     cpdef restore(self, Script script)
     cpdef restore_environment(self)

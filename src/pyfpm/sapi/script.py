@@ -18,7 +18,8 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec
 from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import Any
@@ -27,7 +28,7 @@ from pyfpm.protocol import AUTHORIZER
 from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.around import Around
 from pyfpm.sapi.authorizer import AuthorizerFile
-from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
+from pyfpm.sapi.current import AtEnd, CurrentRequest, current_or_none, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
@@ -58,6 +59,8 @@ class ScriptAdapter:
       log: ``log(level, text)``, for the reasons of a 404 and for uncaught exceptions.
       revalidation: of imported modules, if they are to follow their files.
       cgi: runs what ``files`` says is a CGI program.
+      shares_process: other requests run at the same time. What belongs to the process is left as it is then: the
+        working directory and umask, sys.argv, ``__main__`` in sys.modules, what a script did to the environment.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class ScriptAdapter:
         settings: SapiSettings = DEFAULTS,
         revalidation: Revalidation | None = None,
         cgi: RunCGI | None = None,
+        shares_process: bool = False,
     ) -> None:
         self._files = files
         self._log = log
@@ -77,7 +81,8 @@ class ScriptAdapter:
         self._cgi = cgi
         self._authorizer = AuthorizerFile(settings.authorizer_file)
         self._streams = ScriptStreams()
-        self._process = _ProcessState()
+        self._shares_process = shares_process
+        self._process = _SharedProcessState() if shares_process else _ProcessState()
         self._starts_sessions = settings.session_auto_start
 
     def __call__(self, request: Request, output: Output) -> int:
@@ -133,8 +138,9 @@ class ScriptAdapter:
             for name in script.superglobals:
                 namespace[name] = current.superglobal(name)
             namespace[LAST_OF_OURS] = script.path
-            sys.modules["__main__"] = module
-            sys.argv = [script.path]
+            if not self._shares_process:
+                sys.modules["__main__"] = module
+                sys.argv = [script.path]
             references = getrefcount(namespace)
             if self._starts_sessions:
                 session_start()
@@ -284,6 +290,46 @@ class _ProcessState:
         environ.update(self._environ)
         time.tzset()
         _changes.take_environment_changed()
+
+
+class _SharedProcessState(_ProcessState):
+    """The same of a process where others run as well: nothing can be put back without changing it under their hands.
+
+    Modules beside a script are found by the request that imports, since sys.path is one for all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        sys.meta_path.insert(_place_of_path_finder(), BesideScript())
+
+    def restore(self, script: Script) -> None:
+        pass
+
+    def restore_environment(self) -> None:
+        pass
+
+
+class BesideScript:
+    """Finds top-level modules in the directory of the script whose request imports them, before all others."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
+        request = current_or_none()
+        if path is not None or request is None or request.namespace is None:
+            return None
+        directory = [os.path.dirname(request.namespace[LAST_OF_OURS])]
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            # Who watches modules for changes searches in Python's way as well, and has to hear of these.
+            if (spec := finder.find_spec(fullname, directory, target)) is not None:
+                return spec
+        return None
+
+
+def _place_of_path_finder() -> int:
+    """Before whatever searches along sys.path, and behind the interpreter's own modules."""
+    own = (BuiltinImporter, FrozenImporter)
+    return max((at + 1 for at, finder in enumerate(sys.meta_path) if finder in own), default=0)
 
 
 def _let_go(namespace: dict[str, Any]) -> dict[str, Any]:

@@ -269,6 +269,7 @@ class WSGIAdapter:
       application: the callable.
       log: where uncaught exceptions are reported: ``log(level, text)``.
       multiprocess: other processes serve the same application.
+      multithread: and other threads of this one.
       run_once: there will be no other request.
       program: the path of the program that the web server has started to serve the application, if it did. Where it
         says that this is the script, the application is mounted there.
@@ -281,6 +282,7 @@ class WSGIAdapter:
         settings: SapiSettings = DEFAULTS,
         *,
         multiprocess: bool = True,
+        multithread: bool = False,
         run_once: bool = False,
         program: str | None = None,
     ) -> None:
@@ -290,7 +292,7 @@ class WSGIAdapter:
         self._settings = settings
         self._constant: dict[str, Any] = {
             "wsgi.version": (1, 0),
-            "wsgi.multithread": False,
+            "wsgi.multithread": multithread,
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": run_once,
             "wsgi.file_wrapper": FileWrapper,

@@ -2,6 +2,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pyfpm.protocol._server cimport Budget, Limits, Request, ServerConnection, Step
 from pyfpm.worker._live cimport Live
+from pyfpm.worker._lock cimport Lock
 from pyfpm.worker._output cimport Output, Staging
 from pyfpm.worker._sender cimport Sender
 from pyfpm.worker._slot cimport Slot
@@ -17,6 +18,8 @@ cdef class Service:
     """What the connections of a worker have in common: who runs their requests, within which limits."""
     cdef object run             # the executor: (request, output) -> application status
     cdef object begin           # an asynchronous executor in its place: (live); None: there is none
+    cdef bint whole             # it wants a request only when all of its body has come
+    cdef Lock lock              # and answers from threads, which have this while they do; else None
     cdef object settle          # for it, the reactor: (connection), after something was done outside of a drain
     cdef dict lives             # what it has begun and not ended: Live: None, the oldest first
     cdef object refuse          # (request, status, reason, output): writes the answer to a request that does not run
@@ -80,6 +83,7 @@ cdef class Connection(Sender):
     cdef bint _has_abort(self, uint16_t id, const uint8_t *waiting, size_t length) noexcept
     cdef int _receive(self, const uint8_t *data, size_t length) except -1
     cdef int _begin(self, Request request) except -1
+    cdef int _lend(self, Live live) except -1
     cdef int _begin_all(self) except -1
     cdef int _feed(self, Live live) except -1
     cdef int _part(self, Request request) except -1

@@ -188,7 +188,8 @@ cdef class Service:
     def live_ended(self, Live live):
         """A task has ended, which may have outlived its connection."""
         self.lives.pop(live, None)
-        self.ended(live.output, live.request.params, live.started_us, live.content_length, live.peer)
+        self.ended(live.output, live.request.params if live.logged is None else live.logged, live.started_us,
+                   live.content_length, live.peer)
         if self.lives:
             fpm_slot_stage(self.slot.page, FPM_STAGE_RUNNING)
         if self.exhausted is not None:
@@ -216,6 +217,7 @@ cdef Connection open_connection(Service service, int fd, Budget budget):
     connection.service = service
     connection.fd = fd
     connection.guard = service.guard.state
+    connection.lock = service.lock
     connection.protocol = ServerConnection.__new__(ServerConnection, service.limits, budget)
     connection.last_active = service.now
     return connection
@@ -294,7 +296,7 @@ cdef class Connection(Sender):
     cdef int _handle(self, Request request, Step step) except -1:
         if step == STEP_REQUEST:
             self._check_length(request)
-            if self.service.begin is not None and not request.refused:
+            if self.service.begin is not None and not self.service.whole and not request.refused:
                 return self._begin(request)
         elif step == STEP_STDIN or step == STEP_DATA:
             if request.live is not None:
@@ -315,6 +317,8 @@ cdef class Connection(Sender):
                 self.closing = True
             return 0
         if not request.refused and request.is_complete():
+            if self.service.begin is not None:
+                return self._begin(request)
             self._execute(request)
         return 0
 
@@ -401,15 +405,17 @@ cdef class Connection(Sender):
         cdef Live live
         cdef uint64_t started_us
         started_us = fpm_now_us()
-        # It waits for a slow web server by itself, and must not keep all others waiting.
-        output = open_output(self, request, service.staging, <size_t>-1)
+        # A task waits for a slow web server by itself, and must not keep all others waiting.
+        output = open_output(self, request, service.staging, service.max_queued if service.whole else <size_t>-1)
         output._keeps_head = service.access_wants_head
         live = new_live(service, self, request, output, started_us)
         live.peer = self.peer
         service.requests += 1
         service.slot.begin(request.params, started_us)
         live.content_length = service.slot.page.content_length
-        if request.stdin is not None:
+        if service.whole:
+            self._lend(live)
+        elif request.stdin is not None:
             # The streams of a request may come in any order [3.3]; nobody sends them like this.
             live.feed(request.stdin.open().read())
             self.ahead += live._ahead
@@ -423,6 +429,27 @@ cdef class Connection(Sender):
         if self.begun is None:
             self.begun = []
         self.begun.append(live)
+        return 0
+
+    cdef int _lend(self, Live live) except -1:
+        """All of it has come, and goes to a thread, which reads its body as it likes."""
+        cdef Request request = live.request
+        live._lock = self.service.lock
+        live.output._lock = self.service.lock
+        live.output._live = live
+        if self.service.access is not None:
+            live.logged = dict(request.params)  # an adapter may make its environ of the other one
+        request.lent = True
+        if request.stdin is not None:
+            request.stdin = request.stdin.open()
+        if request.data is not None:
+            request.data = request.data.open()
+        return 0
+
+    cdef int answered_by_thread(self, object live) except -1:
+        cdef Live its = <Live>live
+        its._connection = None
+        self.finish(its, 0)
         return 0
 
     cdef int _begin_all(self) except -1:
@@ -495,7 +522,7 @@ cdef class Connection(Sender):
             self.catch_up()
             self.service.settle(self)
 
-    def flushed(self):
+    cpdef int flushed(self) except -1:
         """Something was written."""
         if self.pending() or self.broken:
             self.last_active = clock_now()
@@ -503,6 +530,7 @@ cdef class Connection(Sender):
                 self.service.settle(self)
         elif self.lives > 1:
             self.wake_writers()  # what they waited for has gone with ours
+        return 0
 
     def has_room(self):
         return not (self.queued > self.service.max_queued or self._has_many_pieces())
@@ -540,6 +568,8 @@ cdef class Connection(Sender):
         if self.protocol.request is request:
             # What the last step found would else be kept as long as the connection is idle: params, environ and all.
             self.protocol.request = None
+        if request.lent:
+            return 0
         if request.stdin is not None:
             request.stdin.close()
             request.stdin = None

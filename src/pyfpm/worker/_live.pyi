@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from pyfpm.sapi.interface import Event, Output, Request
+from pyfpm.worker._output import Staging
 
 @final
 class Live:
@@ -39,4 +40,10 @@ class Live:
     def when_input(self, make_event: Callable[[], Event], /) -> Event: ...
     def when_output(self, make_event: Callable[[], Event], /) -> Event: ...
     def flush(self) -> None: ...
+    def work_with(self, staging: Staging, /) -> None:
+        """From now on the answer is put together there. For a thread that begins to run the request."""
+
+    def close_streams(self) -> None:
+        """The body is not needed any more. For who runs whole requests: it was lent to him."""
+
     def end(self, app_status: int = 0, /) -> None: ...

@@ -72,15 +72,38 @@ cdef class Live:
             self._connection.flushed()
 
     def end(self, uint32_t app_status=0):
-        if self.over:
+        if self._lock is None:
+            self._end(app_status)
             return
+        self._lock.enter()
+        try:
+            self._end(app_status)
+        finally:
+            self._lock.leave()
+
+    cdef int _end(self, uint32_t app_status) except -1:
+        if self.over:
+            return 0
         self.over = True
         connection, self._connection = self._connection, None
         self.task = None
         if connection is not None:
             connection.finish(self, app_status)
+        elif self._lock is not None:
+            # The web server has gone, or has its answer. Who still writes is told from now on that it is over.
+            self.output.end(app_status)
         self._service.live_ended(self)
-        self._wake()
+        return self._wake()
+
+    def work_with(self, staging):
+        """From now on the answer is put together there: in its thread's own memory."""
+        self.output.work_with(staging)
+
+    def close_streams(self):
+        """The body is not needed any more. For who runs whole requests: it was lent."""
+        for stream in (self.request.stdin, self.request.data):
+            if stream is not None:
+                stream.close()
 
     # -- the connection's side ----------------------------------------------------------------------------------------
 
@@ -99,6 +122,7 @@ cdef class Live:
     cdef int abort(self) except -1:
         """The connection has nothing more for us, nor wants anything."""
         self.gone = True
+        self.output._given_up = True
         self._connection = None
         self._pieces = None
         self._ahead = 0

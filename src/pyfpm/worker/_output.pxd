@@ -1,6 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pyfpm.protocol._server cimport Request
+from pyfpm.worker._lock cimport Lock
 from pyfpm.worker._sender cimport Sender
 
 
@@ -12,6 +13,8 @@ cdef class Output:
     cdef Sender _sender
     cdef Request _request
     cdef Staging _staging
+    cdef Lock _lock             # of the worker, where requests run on threads; else None
+    cdef object _live           # then also: the request itself
     cdef size_t _staged         # bytes of content in staging
     cdef size_t _max_queued
     cdef bint _heard            # from the web server, while we waited for others
@@ -33,6 +36,9 @@ cdef class Output:
     cdef int close(self) except -1
     cdef int _end(self, uint32_t app_status) except -1
     cdef bint _is_open(self) except -1
+    cdef bint _enter(self) except -1
+    cdef int _leave(self, bint guarded) except -1
+    cdef bint _finish_on_thread(self) except -1
     cdef int _push_large(self, data) except -1
     cdef int _note_head(self, const uint8_t *start, size_t length) except -1
     cdef int _push_staged(self) except -1

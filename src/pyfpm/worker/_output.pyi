@@ -23,6 +23,10 @@ class Output:
     def started(self) -> bool:
         """Something may have been sent: nothing can be taken back any more."""
 
+    def work_with(self, staging: Staging, /) -> None:
+        """From now on the answer is put together there. For a thread that begins to run the request; others do not
+        write in it."""
+
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         """Add bytes to the answer.
 

@@ -50,6 +50,8 @@ cdef extern from "<sys/epoll.h>" nogil:
 cdef enum:
     # Descriptors that one call of wait takes.
     MOST_WAITED_FOR = 8
+    # How often a thread that waits for something else looks whether its web server has gone, in milliseconds.
+    LOOKS_EVERY_MS = 100
     # Content that is collected before it is sent, in bytes. One page of most sites fits; less than a record holds.
     STAGING = 32 * 1024
     # A write of this size or more is sent from where it lies instead of being copied.
@@ -102,8 +104,10 @@ cdef class Output:
         if not self._is_open():
             return
         if length > STAGING - self._staged or length >= LARGE:
-            guarded = fpm_guard_enter(self._sender.guard)
+            guarded = self._enter()
             try:
+                if self._lock is not None and not self._is_open():
+                    return
                 self._push_staged()
                 if length >= LARGE:
                     self._note_head(start, length)
@@ -112,8 +116,7 @@ cdef class Output:
                         self._flush(guarded)
                     return
             finally:
-                if guarded:
-                    self._sender.leave()
+                self._leave(guarded)
         memcpy(self._staging.buf + FCGI_HEADER_LEN + self._staged, start, length)
         self._staged += length
 
@@ -133,28 +136,29 @@ cdef class Output:
         cdef bint guarded
         if not self._is_open():
             return
-        guarded = fpm_guard_enter(self._sender.guard)
+        guarded = self._enter()
         try:
-            self._flush(guarded)
+            if self._lock is None or self._is_open():
+                self._flush(guarded)
         finally:
-            if guarded:
-                self._sender.leave()
+            self._leave(guarded)
 
     def sendfile(self, int fd, long long offset, long long count):
         """Add a part of a file to the answer. See the stub."""
         cdef bint guarded
         if count <= 0 or not self._is_open():
             return
-        guarded = fpm_guard_enter(self._sender.guard)
+        guarded = self._enter()
         try:
+            if self._lock is not None and not self._is_open():
+                return
             self._push_staged()
             self.started = True
             self._sender.push_file(FCGI_STDOUT, self._request.id, fd, offset, count)
             self._sender.stdout_begun = True
             self.content += count
         finally:
-            if guarded:
-                self._sender.leave()
+            self._leave(guarded)
 
     def wait(self, descriptors, timeout_s):
         """Wait for one of some descriptors, and for the web server to hang up. See the stub."""
@@ -170,6 +174,14 @@ cdef class Output:
             looks[count].fd = fd
             looks[count].events = EPOLLIN
             count += 1
+        if self._lock is not None:
+            # The connection is the reactor's to look at; it tells us when the web server gives up.
+            if timeout_ms < 0 or timeout_ms > LOOKS_EVERY_MS:
+                timeout_ms = LOOKS_EVERY_MS
+            with nogil:
+                got = c_poll(looks, count, timeout_ms)
+            self._is_open()
+            return [looks[at].fd for at in range(count) if got > 0 and looks[at].revents]
         looks[count].fd = self._sender.fd
         looks[count].events = (0 if self._heard else EPOLLIN | EPOLLRDHUP) | (EPOLLOUT if self._sender.pending() else 0)
         with nogil:  # touches nothing but looks, which is on this stack
@@ -188,7 +200,7 @@ cdef class Output:
 
     def is_given_up(self):
         """Has the web server hung up, or said that it wants no answer? See the stub."""
-        if not self._ended and not in_forked_child and not self._given_up:
+        if self._lock is None and not self._ended and not in_forked_child and not self._given_up:
             self._given_up = self._sender.is_given_up(self._request.id, True)
         return self._given_up
 
@@ -200,6 +212,8 @@ cdef class Output:
             return False
         if not self.started and self._staged == 0 and not self._given_up and not sender.broken:
             return False
+        if self._lock is not None:
+            return self._finish_on_thread()
         self._ended = self._finished = self.started = True
         guarded = fpm_guard_enter(sender.guard)
         try:
@@ -231,6 +245,35 @@ cdef class Output:
         if self._sender.broken or self._given_up or in_forked_child:
             raise ConnectionAbortedError("the web server no longer waits for this answer")
         return True
+
+    cdef bint _enter(self) except -1:
+        """Go to the connection. What others may have done meanwhile has to be looked at again, with a lock."""
+        if self._lock is not None:
+            self._lock.enter()
+            return False
+        return fpm_guard_enter(self._sender.guard)
+
+    cdef int _leave(self, bint guarded) except -1:
+        if self._lock is not None:
+            self._lock.leave()
+        elif guarded:
+            self._sender.leave()
+        return 0
+
+    cdef bint _finish_on_thread(self) except -1:
+        self._lock.enter()
+        try:
+            if self._ended or self._sender is None:
+                return False
+            self._sender.answered_by_thread(self._live)
+            self._finished = self.started = True
+        finally:
+            self._lock.leave()
+        return True
+
+    def work_with(self, Staging staging not None):
+        """From now on the answer is put together there: its thread's own. See the stub."""
+        self._staging = staging
 
     cdef int _push_large(self, data) except -1:
         self.started = True
@@ -292,7 +335,9 @@ cdef class Output:
                 self._sender.wait_below(self._max_queued, guarded)
             finally:
                 self._waits = False
-        if self._looks:
+        if self._lock is not None:
+            self._sender.flushed()
+        elif self._looks:
             self._given_up = self._sender.is_given_up(self._request.id, False)
         return 0
 
@@ -303,13 +348,15 @@ cdef class Output:
             return 0
         self._ended = True
         # From here on the request is not in user code any more; its connection tells the guard when it is over.
-        fpm_guard_enter(self._sender.guard)
+        if self._lock is None:
+            fpm_guard_enter(self._sender.guard)
         if not self._sender.broken:
             self._end(app_status)
         # environ leads to us, by wsgi.errors, and our request to environ: end the cycle, so that nothing of a request
         # waits for the collector.
         self._request = None
         self._sender = None
+        self._live = None
         return 0
 
     cdef int close(self) except -1:
@@ -317,6 +364,7 @@ cdef class Output:
         self._ended = True
         self._request = None
         self._sender = None
+        self._live = None
         return 0
 
     cdef int _end(self, uint32_t app_status) except -1:

@@ -6,6 +6,7 @@ from typing import Protocol, final
 
 from pyfpm.sapi.interface import Output, Request
 from pyfpm.worker._live import Live
+from pyfpm.worker._lock import Lock
 from pyfpm.worker._slot import Slot
 from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.settings import Settings
@@ -54,6 +55,7 @@ class Reactor:
         ``drain``, after the request has been ended.
       begin: an asynchronous executor, called in the place of ``run`` as soon as the params of a request are there; it
         returns at once. ``drain`` then never waits, and looks once at what is ready.
+      whole: ``begin`` is called when all of the request has come, and may have it answered by other threads.
       refuse: writes the answer to a request that is not run: (request, HTTP status, reason, output).
       settings: limits and times.
       log: ``log(level, message)``.
@@ -83,7 +85,12 @@ class Reactor:
         allowed: Callable[[bytes], bool] | None = None,
         on_exhausted: Callable[[str], None] | None = None,
         roles: Iterable[int] = ...,
+        whole: bool = False,
     ) -> None: ...
+    @property
+    def lock(self) -> Lock | None:
+        """What whoever answers from another thread has meanwhile; None where there is no other thread."""
+
     @property
     def connections(self) -> int:
         """That are open."""
@@ -137,6 +144,10 @@ class Reactor:
     def stop(self) -> None:
         """Take what is in the listen queues already (up to 4096 each), then no more; end kept connections as they get
         idle. Runs what it finds. ``unfinished`` is 0 once all of them have ended."""
+
+    def hold(self, on: bool, /) -> None:
+        """Take no new connections from now on, so that other workers do; or take them again. Requests on those that we
+        have still come. May be called by any thread, where ``whole`` says that there are some."""
 
     def drain(self) -> bool:
         """Serve what is ready, up to 256 requests or 10 ms, not counting the last one's own time.

@@ -27,6 +27,7 @@ from posix.unistd cimport close
 
 from pyfpm.protocol._server cimport Budget
 from pyfpm.worker._connection cimport Connection, Owner, Service, clock_now, open_connection
+from pyfpm.worker._lock cimport Lock
 from pyfpm.worker._slot cimport FPM_STAGE_RETIRING, Slot, fpm_slot_set
 from pyfpm.worker._watchdog cimport (
     FPM_CLEAN_FRESH,
@@ -152,6 +153,8 @@ cdef class Reactor(Owner):
     cdef list _fresh            # connections whose tasks have not had their turn yet
     cdef object _allowed        # of which addresses connections are taken; None: of all
     cdef object _on_exhausted
+    cdef Lock _lock             # of a worker that answers from threads; else None
+    cdef bint _held             # its executor has enough to do
     cdef readonly int connections
     cdef readonly uint64_t accepted
 
@@ -162,13 +165,15 @@ cdef class Reactor(Owner):
 
     def __init__(
         self, run, refuse, settings, log, *, begin=None, Slot slot=None, Guard guard=None, access=None, allowed=None,
-        on_exhausted=None, roles=ROLES,
+        on_exhausted=None, roles=ROLES, bint whole=False,
     ):
         self._service = Service(run, refuse, settings, log, slot, guard, access, roles)
         self._service.owner = <void *>self
         if begin is not None:
             self._service.begin = begin
             self._service.settle = self._settle_again
+            self._service.whole = whole
+            self._lock = self._service.lock = Lock() if whole else None
             # None of the requests is the one that runs, so none can be answered in our place.
             self._service.guard.state.fd = -1
         self._allowed = allowed
@@ -227,8 +232,23 @@ cdef class Reactor(Owner):
         self._watch_listeners(True)
 
     def retire(self):
+        self._enter()
+        try:
+            self._retire()
+        finally:
+            self._leave()
+
+    cdef void _enter(self) noexcept:
+        if self._lock is not None:
+            self._lock.enter()
+
+    cdef void _leave(self) noexcept:
+        if self._lock is not None:
+            self._lock.leave()
+
+    cdef int _retire(self) except -1:
         if self._stopping or self._retiring:
-            return
+            return 0
         self._no_more()
         self._service.slot.stage(FPM_STAGE_RETIRING)
         if self._give < 0:
@@ -238,9 +258,17 @@ cdef class Reactor(Owner):
             if self._stopping:
                 self._read(<Connection>connection)
             self._settle(<Connection>connection)
+        return 0
 
     def stop(self):
         """Take what is in the listen queues already, then no more; end kept connections as they get idle."""
+        self._enter()
+        try:
+            self._stop()
+        finally:
+            self._leave()
+
+    cdef int _stop(self) except -1:
         cdef int most
         for fd in self._listeners:
             # Bounded, since a web server that keeps on connecting must not keep us from stopping.
@@ -258,6 +286,20 @@ cdef class Reactor(Owner):
             # A request may have come in this moment; who hears nothing else from us then closes us without a loss.
             self._read(<Connection>connection)
             self._settle(<Connection>connection)
+        return 0
+
+    def hold(self, bint on):
+        """Take no new connections: others may. See the stub."""
+        self._enter()
+        try:
+            if on != self._held:
+                self._held = on
+                if on and self._accepting:
+                    self._watch_listeners(False)
+                elif not on and not self._accepting and not self._stopping and not self._retiring:
+                    self._watch_listeners(True)
+        finally:
+            self._leave()
 
     def drain(self):
         """Serve what is ready, up to a share. True: there may be more, call again soon."""
@@ -266,11 +308,13 @@ cdef class Reactor(Owner):
         self._service.now = self._started = clock_now()
         if self._service.begin is None:
             self._service.look_at_cpu()
+        self._enter()
         try:
             return self._drain(before)
         finally:
             if self._service.access is not None:
                 self._service.access.flush()
+            self._leave()
 
     cdef bint _drain(self, uint64_t before) except -1:
         cdef epoll_event events[EVENTS]
@@ -278,11 +322,15 @@ cdef class Reactor(Owner):
         cdef int i
         cdef int fd
         cdef int patience = 0
+        cdef int depth
         if self._fresh:
             self._settle_fresh()
         while True:
+            depth = self._lock.let_go() if self._lock is not None else 0
             with nogil:  # touches nothing but events, which is on this stack
                 n = epoll_wait(self._epoll, events, EVENTS, patience)
+            if self._lock is not None:
+                self._lock.take_again(depth)
             if n <= 0:
                 return False
             for i in range(n):
@@ -322,6 +370,13 @@ cdef class Reactor(Owner):
 
     def sweep(self):
         """Close connections whose time is up. Call it about once a second."""
+        self._enter()
+        try:
+            self._sweep()
+        finally:
+            self._leave()
+
+    cdef int _sweep(self) except -1:
         cdef Connection connection
         cdef double idle
         cdef double limit
@@ -349,10 +404,15 @@ cdef class Reactor(Owner):
                 self._settle(connection)
             elif self._retiring:
                 self._settle(connection)  # there may be room for it in the handoff socket now
-        if not self._accepting and not self._stopping and not self._retiring:
+        if not self._accepting and not self._held and not self._stopping and not self._retiring:
             self._watch_listeners(True)
         if self._service.access is not None:
             self._service.access.flush()  # of requests that a task has ended
+        return 0
+
+    @property
+    def lock(self):
+        return self._lock
 
     @property
     def requests(self):
@@ -383,7 +443,8 @@ cdef class Reactor(Owner):
     cdef int _accept(self, int listener) except -1:
         """Take connections one after the other, each with its first request if that is there."""
         cdef int most = ACCEPT_IN_A_ROW
-        while most > 0 and self._service.now - self._started <= SHARE_S and not self._is_interrupted():
+        while most > 0 and self._accepting and self._service.now - self._started <= SHARE_S \
+                and not self._is_interrupted():
             if not self._accept_one(listener) or self._service.exhausted is not None:
                 return 0
             most -= 1
@@ -398,7 +459,8 @@ cdef class Reactor(Owner):
     cdef int _adopt(self) except -1:
         """Take connections that other workers have given away."""
         cdef int most = ACCEPT_IN_A_ROW
-        while most > 0 and self._service.now - self._started <= SHARE_S and self._service.exhausted is None:
+        while most > 0 and self._accepting and self._service.now - self._started <= SHARE_S \
+                and self._service.exhausted is None:
             if not self._adopt_one():
                 return 0
             most -= 1
@@ -535,7 +597,7 @@ cdef class Reactor(Owner):
         self._by_fd[fd] = NULL
         self._count(-1)
         Py_DECREF(connection)
-        if not self._accepting and not self._stopping and not self._retiring:
+        if not self._accepting and not self._held and not self._stopping and not self._retiring:
             self._watch_listeners(True)  # there is room again
         return 0
 
@@ -568,7 +630,7 @@ cdef class Reactor(Owner):
         self._service.exhausted = None
         if self._on_exhausted is not None:
             self._on_exhausted(reason)
-        self.retire()
+        self._retire()
         return 0
 
     cdef int _no_more(self) except -1:

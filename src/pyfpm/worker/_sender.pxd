@@ -2,6 +2,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.stddef cimport size_t
 from posix.types cimport off_t
 
+from pyfpm.worker._lock cimport Lock
 from pyfpm.worker._watchdog cimport fpm_guard
 
 
@@ -25,6 +26,7 @@ cdef class Sender:
     cdef size_t queued        # bytes in memory that wait
     cdef bint broken          # the web server is gone: nothing more can be sent
     cdef double send_timeout_s
+    cdef Lock lock            # who writes has it; None: there is one thread only
 
     # What the guard of a running request has to know.
     cdef fpm_guard *guard
@@ -45,6 +47,8 @@ cdef class Sender:
     cdef int _wait(self, bint guarded) except -1
     cdef bint is_given_up(self, uint16_t id, bint asked) except -1
     cdef int answered(self) except -1
+    cdef int answered_by_thread(self, object live) except -1
+    cpdef int flushed(self) except -1
     cdef int drop(self) except -1
     cdef void begin(self) noexcept
     cdef void leave(self) noexcept

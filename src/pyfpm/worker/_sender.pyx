@@ -173,16 +173,21 @@ cdef class Sender:
         cdef pollfd poll
         cdef int got
         cdef int timeout = <int>(self.send_timeout_s * 1000)
+        cdef int depth = 0
         poll.fd = self.fd
         poll.events = POLLOUT
         if guarded:
             self.leave()
+        if self.lock is not None:
+            depth = self.lock.let_go()
         try:
             with nogil:  # touches nothing but poll, which is on this stack
                 got = c_poll(&poll, 1, timeout)
             if got < 0:
                 PyErr_CheckSignals()
         finally:
+            if self.lock is not None:
+                self.lock.take_again(depth)
             if guarded:
                 fpm_guard_enter(self.guard)
         if got == 0:
@@ -195,6 +200,14 @@ cdef class Sender:
 
     cdef int answered(self) except -1:
         """The request that runs is answered, and runs on. For connections to do something about it."""
+        return 0
+
+    cdef int answered_by_thread(self, object live) except -1:
+        """The same of one of several that run."""
+        return 0
+
+    cpdef int flushed(self) except -1:
+        """Something was written outside of a drain. For connections to tell epoll."""
         return 0
 
     cdef void begin(self) noexcept:

@@ -34,27 +34,34 @@ def watched_modules(program: Program) -> ImportedModules | None:
     return modules
 
 
-def adapter_for(program: Program, log: Log, modules: ImportedModules | None) -> Adapter | ASGIAdapter:
+def adapter_for(program: Program, log: Log, modules: ImportedModules | None, threads: int = 0) -> Adapter | ASGIAdapter:
     """Imports the application, if there is one.
 
     Args:
+      threads: that call the adapter at the same time; 0: one request after the other.
       modules: see ``watched_modules``.
     Raises:
       LoadError: it cannot be found, or what the configuration wants of it is not installed.
       BaseException: whatever it raises itself.
     """
     if program.app is None:
-        return _script_adapter(program, log, modules)
+        return _script_adapter(program, log, modules, threads)
     before = set(sys.modules)
     application = load(program.app) if modules is None else load(program.app, modules.note)
     kind = program.app_kind or kind_of(application, program.app)
+    if kind == "asgi" and threads:
+        raise LoadError(
+            f"{program.app} is an ASGI application, whose requests are tasks of one loop: pm.threads is for scripts and"
+            " WSGI applications. Leave it out"
+        )
     if kind == "asgi":
         loop = program.app_loop or loop_of(sys.modules.keys() - before)
         return ASGIAdapter(application, log, program.sapi, loop=loop)
-    return WSGIAdapter(application, log, program.sapi, multiprocess=program.pm_max_children > 1)
+    several = program.pm_max_children > 1
+    return WSGIAdapter(application, log, program.sapi, multiprocess=several, multithread=threads > 0)
 
 
-def _script_adapter(program: Program, log: Log, modules: ImportedModules | None) -> ScriptAdapter:
+def _script_adapter(program: Program, log: Log, modules: ImportedModules | None, threads: int) -> ScriptAdapter:
     """For files of the document root: in a CGI pool all of them are CGI programs, else those whose names say so."""
     kind = program.app_kind
     if kind != "cgi":
@@ -69,9 +76,9 @@ def _script_adapter(program: Program, log: Log, modules: ImportedModules | None)
     revalidation = None
     if modules is not None:
         interval_s = program.sapi.python_revalidate_s or REVALIDATE_SCRIPTS_S
-        revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason))
-    programs = CGIPrograms(log, program.sapi, tuple(name for name, _ in program.env))
-    return ScriptAdapter(files, log, program.sapi, revalidation, programs)
+        revalidation = Revalidation(modules, interval_s, lambda reason: services().retire(reason), forgets=not threads)
+    programs = CGIPrograms(log, program.sapi, tuple(name for name, _ in program.env), inside=not threads)
+    return ScriptAdapter(files, log, program.sapi, revalidation, programs, shares_process=threads > 0)
 
 
 def _prepare_sessions(settings: SapiSettings) -> None:

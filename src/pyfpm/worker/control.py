@@ -59,6 +59,10 @@ class Control:
         with suppress(OSError):
             self._socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
+    def tell_slow(self, age_s: float, stack: str) -> None:
+        """A request has run for longer than ``request_slowlog_timeout``; as the watchdog says it."""
+        self.send("L", f"{age_s * 1e6:.0f}\n{stack}")
+
     def receive(self) -> bool:
         """Do what the master has said so far. False: it is gone."""
         while True:

@@ -24,6 +24,7 @@ from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.asynchronous import TrioExecutor
 from pyfpm.worker.code import CodeWatch
 from pyfpm.worker.control import ASYNCHRONOUS, Control
+from pyfpm.worker.threads import ThreadsExecutor
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
@@ -57,7 +58,7 @@ async def serve(
     reactor: Reactor,
     control: Control,
     slot: Slot | None = None,
-    executor: TrioExecutor | None = None,
+    executor: TrioExecutor | ThreadsExecutor | None = None,
     code: CodeWatch | None = None,
 ) -> None:
     """Serve until the last request is answered after the master or a limit has said that it is enough.
@@ -81,7 +82,8 @@ async def serve(
         async with lifespan_of(executor) as lifespan, trio.open_nursery() as nursery:
             user_code: Callable[[], AbstractContextManager[None]] = outside_of_trio
             if executor is not None:
-                executor.nursery = nursery
+                if isinstance(executor, TrioExecutor):
+                    executor.nursery = nursery
                 user_code = nullcontext
                 if executor.looks_every_s is not None:
                     nursery.start_soon(_enforce, reactor, executor, executor.looks_every_s)
@@ -131,9 +133,9 @@ class GuardedLoop(trio.abc.Instrument):
 
 
 @asynccontextmanager
-async def lifespan_of(executor: TrioExecutor | None) -> AsyncIterator[Lifespan | None]:
+async def lifespan_of(executor: TrioExecutor | ThreadsExecutor | None) -> AsyncIterator[Lifespan | None]:
     """The application has begun its lifespan, and is cancelled when this is left. Raises StartupError."""
-    if executor is None:
+    if not isinstance(executor, TrioExecutor):
         yield None
         return
     lifespan = Lifespan(executor.adapter.application, executor.log, trio.Event)
@@ -152,7 +154,7 @@ async def lifespan_of(executor: TrioExecutor | None) -> AsyncIterator[Lifespan |
         raise failed
 
 
-async def _enforce(reactor: Reactor, executor: TrioExecutor, looks_every_s: float) -> None:
+async def _enforce(reactor: Reactor, executor: TrioExecutor | ThreadsExecutor, looks_every_s: float) -> None:
     while True:
         await trio.sleep(looks_every_s)
         executor.enforce(reactor.lives)
@@ -164,7 +166,7 @@ async def _watch_code(code: CodeWatch) -> None:
         code.look()
 
 
-async def _drain(reactor: Reactor, finishing: trio.Event, executor: TrioExecutor | None) -> None:
+async def _drain(reactor: Reactor, finishing: trio.Event, executor: TrioExecutor | ThreadsExecutor | None) -> None:
     user_code = outside_of_trio if executor is None else nullcontext
     while True:
         await trio.lowlevel.wait_readable(reactor.fileno())

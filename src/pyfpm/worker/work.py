@@ -6,6 +6,7 @@ import functools
 import os
 import random
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,7 @@ import trio
 from pyfpm.observe.log import Log, cut
 from pyfpm.protocol import AUTHORIZER, FILTER, RESPONDER
 from pyfpm.sapi.asgi import ASGIAdapter
+from pyfpm.sapi.interface import Output
 from pyfpm.sapi.lifespan import StartupError
 from pyfpm.sapi.revalidation import ImportedModules
 from pyfpm.sapi.services import Services, provide
@@ -36,6 +38,7 @@ from pyfpm.worker.pages import ServerPages
 from pyfpm.worker.refusal import Refusal
 from pyfpm.worker.serve import GuardedLoop, serve
 from pyfpm.worker.settings import Orders, Settings
+from pyfpm.worker.threads import ThreadsExecutor
 
 
 def work(
@@ -63,14 +66,15 @@ def work(
         control.fileno(),
         slow_s=settings.request_slowlog_timeout_s,
         # What it raises in the main thread would hit the loop, or another request.
-        soft_s=0 if isinstance(adapter, ASGIAdapter) else settings.max_execution_time_s,
+        soft_s=0 if isinstance(adapter, ASGIAdapter) or settings.pm_threads else settings.max_execution_time_s,
         hard_s=settings.request_terminate_timeout_s,
         track_finished=settings.request_terminate_timeout_track_finished,
         # A static pool can't do anything about it.
         tell_queue=settings.pm != "static",
     )
     pages = ServerPages(program.pm_status_path, program.ping_path, program.ping_response, control.ask_status)
-    executor: TrioExecutor | AsyncioExecutor | None = None
+    refusal = Refusal(log)
+    executor: TrioExecutor | AsyncioExecutor | ThreadsExecutor | None = None
     if isinstance(adapter, ASGIAdapter):
         executor = (TrioExecutor if adapter.loop == "trio" else AsyncioExecutor)(
             adapter,
@@ -78,6 +82,20 @@ def work(
             pages,
             soft_s=settings.max_execution_time_s,
             hard_s=settings.request_terminate_timeout_s,
+        )
+    elif settings.pm_threads:
+        executor = ThreadsExecutor(
+            adapter,
+            log,
+            settings.pm_threads,
+            refusal,
+            pages,
+            soft_s=settings.max_execution_time_s,
+            hard_s=settings.request_terminate_timeout_s,
+            slow_s=settings.request_slowlog_timeout_s,
+            tell_slow=control.tell_slow,
+            queue_max=settings.pm_queue_max,
+            queue_timeout_s=settings.pm_queue_timeout_s,
         )
     says = _stderr_log(orders, log)
     if program.app is None:
@@ -89,9 +107,10 @@ def work(
         access = RequestLog(files["access_log"], program.access_format, program.pool, paths, json=is_json)
     clients = settings.listen_allowed_clients
     memory = None if executor is not None else _memory_limit(program.sapi.memory_limit, says)
+    threads = executor if isinstance(executor, ThreadsExecutor) else None
     reactor = Reactor(
         None if isinstance(adapter, ASGIAdapter) else InlineExecutor(pages.before(_limited(adapter, memory, log))),
-        Refusal(log),
+        refusal,
         _with_jitter(settings),
         log,
         begin=None if executor is None else executor.begin,
@@ -101,16 +120,18 @@ def work(
         allowed=AllowedClients(clients, says) if clients else None,
         on_exhausted=lambda reason: control.send("m", reason),
         # ASGI has no word for what the others are asked: a 200 for a page would let a visitor in.
-        roles=(RESPONDER, AUTHORIZER, FILTER) if executor is None else (RESPONDER,),
+        roles=(RESPONDER,) if isinstance(adapter, ASGIAdapter) else (RESPONDER, AUTHORIZER, FILTER),
+        whole=threads is not None,
     )
+    if threads is not None:
+        threads.serve(reactor)
     provide(
         Services(
             error_log=functools.partial(_error_log, says, orders.log.limit),
             figures=control.ask_figures,
             retire=reactor.exhaust,
-            output=reactor.output,
-            # The thread has many requests, where they are tasks.
-            set_time_limit=watchdog.set_time_limit if executor is None else lambda seconds: False,
+            output=_of_main_thread(reactor.output) if threads is None else threads.output,
+            set_time_limit=_set_time_limit(executor, watchdog),
             out_of_memory=(lambda: None) if memory is None else memory.met,
             longest_s=settings.request_terminate_timeout_s or settings.max_execution_time_s,
         )
@@ -132,6 +153,22 @@ def work(
         raise
 
 
+def _of_main_thread(output: Callable[[], Output | None]) -> Callable[[], Output | None]:
+    """A request has one thread here; others cannot tell which request they work for."""
+    main = threading.get_ident()
+    return lambda: output() if threading.get_ident() == main else None
+
+
+def _set_time_limit(
+    executor: TrioExecutor | AsyncioExecutor | ThreadsExecutor | None, watchdog: Watchdog
+) -> Callable[[float], bool]:
+    if executor is None:
+        return watchdog.set_time_limit
+    if isinstance(executor, ThreadsExecutor):
+        return executor.set_time_limit
+    return lambda seconds: False  # the thread has many requests, where they are tasks
+
+
 def _memory_limit(size: int, says: Callable[[str, str], None]) -> MemoryLimit | None:
     if not size:
         return None
@@ -150,7 +187,7 @@ def _serve(
     reactor: Reactor,
     control: Control,
     slot: Slot,
-    executor: TrioExecutor | AsyncioExecutor | None,
+    executor: TrioExecutor | AsyncioExecutor | ThreadsExecutor | None,
     code: CodeWatch | None,
     watchdog: Watchdog,
 ) -> None:

@@ -75,7 +75,7 @@ def main() -> None:
     log = Log(orders.program.pool, descriptors.first("error_log", 2), orders.log)
     try:
         modules = watched_modules(orders.program)
-        adapter = adapter_for(orders.program, log, modules)
+        adapter = adapter_for(orders.program, log, modules, orders.settings.pm_threads)
     except LoadError as error:
         return _fail(control, str(error))
     except BaseException as error:

@@ -17,13 +17,14 @@ class CGIPrograms:
 
     Args:
       env_names: what the operator gives to programs by name (``env[]``).
+      inside: those in Python run in the worker; needs the process for themselves.
     """
 
-    def __init__(self, log: Log, settings: SapiSettings, env_names: tuple[str, ...] = ()) -> None:
-        self._inside = Inside(log, settings, env_names)
+    def __init__(self, log: Log, settings: SapiSettings, env_names: tuple[str, ...] = (), inside: bool = True) -> None:
+        self._inside = Inside(log, settings, env_names) if inside else None
         self._process = Process(log, settings, env_names)
 
     def __call__(self, script: Script, request: Request, output: Output, process: _ProcessState) -> int:
         split_path(request.params, script.asked.decode("latin-1"))
-        run = self._process if script.code is None else self._inside
+        run = self._process if script.code is None or self._inside is None else self._inside
         return run(script, request, output, process)
