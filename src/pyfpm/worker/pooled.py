@@ -45,7 +45,7 @@ class Pooled:
     ) -> None:
         self.most = most
         self.running = 0
-        # Requests that nobody has taken yet, the oldest first; those that have been answered meanwhile are passed over.
+        # Requests that nobody has taken yet, the oldest first; those that were given up meanwhile are passed over.
         self.waiting: deque[Live] = deque()
         # User code has forked, and this is the child: the connections are its parent's.
         self.forked = False
@@ -80,7 +80,7 @@ class Pooled:
         """The reactor's ``begin``."""
         if self._pages.answer(live.request, live.output):
             self._end(live, 0)
-        elif self._queue_max and self.running >= self.most and len(self.waiting) >= self._queue_max:
+        elif self._queue_max and self.running + len(self.waiting) >= self.most + self._queue_max:
             self._turn_away(live, f"{len(self.waiting)} requests wait already (pm.queue_max)")
         else:
             self.waiting.append(live)
@@ -134,10 +134,8 @@ class Pooled:
             self._expire_waiting()
 
     def _expire_waiting(self) -> None:
-        # It stays in the queue, where it is passed over.
         with self._lock:
-            for live in self.waiting:
-                if live.age_s < self._queue_timeout_s:
-                    return
+            while self.waiting and self.waiting[0].age_s >= self._queue_timeout_s:
+                live = self.waiting.popleft()
                 if not live.over:
                     self._expire(live)

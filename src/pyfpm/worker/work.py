@@ -94,7 +94,8 @@ def work(
             hard_s=settings.request_terminate_timeout_s,
             slow_s=settings.request_slowlog_timeout_s,
             tell_slow=control.tell_slow,
-            queue_max=settings.pm_queue_max,
+            # Each worker has its share.
+            queue_max=-(-settings.pm_queue_max // program.pm_max_children),
             queue_timeout_s=settings.pm_queue_timeout_s,
         )
     says = _stderr_log(orders, log)
