@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@
 #define WRITING_WAIT_MS 1000   /* for the main thread to come back from the connection */
 #define ANSWER_WAIT_MS 1000    /* for a web server to take our last words */
 #define LINGER_MS 500          /* and to hang up */
+#define MOST_MOVED 64          /* connections of one look */
 #define GIVE_WAIT_MS 100       /* for another worker to take our connections, in all */
 #define TAKEN_WAIT_US 3000000  /* for the thread to end us: all of the above */
 
@@ -93,13 +95,56 @@ static void give_idle(struct fpm_guard *guard)
     if (guard->give_fd < 0)
         return;
     for (uint32_t fd = 0; fd < size; fd++) {
-        if (clean[fd] == FPM_NOT_CLEAN)
+        if (clean[fd] != FPM_CLEAN_KEPT && clean[fd] != FPM_CLEAN_FRESH)
             continue;
         if (fpm_give(guard->give_fd, (int)fd, clean[fd] == FPM_CLEAN_KEPT ? FPM_KEPT : FPM_FRESH, wait_ms) == 0)
             clean[fd] = FPM_NOT_CLEAN;
         else if (errno == EAGAIN)
             wait_ms = 0; /* the rest is lost unless there is room at once */
     }
+}
+
+/* Give one away that is ready while we are busy. It leaves epoll first: the other worker will close it, and only the last
+ * descriptor of a connection ends it. The number stays taken, by something else, until the main thread hears of it. */
+static int move(struct fpm_guard *guard, int fd, uint8_t kind)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    epoll_ctl(guard->epoll_fd, EPOLL_CTL_DEL, fd, &event);
+    if (fpm_give(guard->give_fd, fd, kind == FPM_CLEAN_KEPT ? FPM_KEPT : FPM_FRESH, 0) == 0) {
+        dup3(guard->nowhere_fd, fd, O_CLOEXEC);
+        return 0;
+    }
+    /* There is no room in the socket: it stays ours, and is looked at again. A clean connection is watched for input. */
+    epoll_ctl(guard->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    return -1;
+}
+
+/* A request has run for long: let other workers have the connections that something has come on. */
+static void move_ready(struct fpm_guard *guard, uint64_t seq)
+{
+    struct epoll_event ready[MOST_MOVED];
+    if (guard->give_fd < 0 || guard->epoll_fd < 0)
+        return;
+    atomic_store(&guard->moving, 1);
+    if (atomic_load(&guard->state) != FPM_GUARD_IDLE && fpm_guard_seq(guard) == seq) {
+        uint32_t size = atomic_load(&guard->clean_size);
+        uint8_t *clean = atomic_load(&guard->clean);
+        int count = epoll_wait(guard->epoll_fd, ready, MOST_MOVED, 0);
+        for (int i = 0; i < count; i++) {
+            int fd = ready[i].data.fd;
+            if (fd < 0 || (uint32_t)fd >= size || !(ready[i].events & EPOLLIN) || (ready[i].events & EPOLLHUP) ||
+                (clean[fd] != FPM_CLEAN_KEPT && clean[fd] != FPM_CLEAN_FRESH))
+                continue;
+            uint8_t kind = clean[fd];
+            clean[fd] = FPM_GIVEN; /* a crash meanwhile must not give it to somebody else as well */
+            if (move(guard, fd, kind) < 0) {
+                clean[fd] = kind;
+                break;
+            }
+            guard->given++;
+        }
+    }
+    atomic_store(&guard->moving, 0);
 }
 
 static int send_all(int fd, const uint8_t *data, size_t length)
@@ -398,7 +443,7 @@ static void *watch(void *nothing)
     for (int i = 0; i < 3; i++)
         if (limits[i] && limits[i] / 20 < tick_us)
             tick_us = limits[i] / 20;
-    if (options->tell_queue || tick_us < SHORTEST_TICK_US)
+    if (options->tell_queue || options->move_ready || tick_us < SHORTEST_TICK_US)
         tick_us = SHORTEST_TICK_US;
     prctl(PR_SET_NAME, "watchdog");
     for (;;) {
@@ -430,6 +475,8 @@ static void *watch(void *nothing)
             told_us = now;
             send(options->control_fd, "q", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         }
+        if (runs && options->move_ready && age >= BUSY_US)
+            move_ready(guard, seq);
         if (idle_us >= AWAKE_US) {
             sleep_while_idle(guard);
             idle_us = busy_us = 0;

@@ -45,6 +45,7 @@ enum fpm_clean {
     FPM_NOT_CLEAN = 0,
     FPM_CLEAN_KEPT = 1,  /* between two requests, nothing read, nothing to write */
     FPM_CLEAN_FRESH = 2, /* new, nothing read */
+    FPM_GIVEN = 3,       /* somebody else does; what is left here is a descriptor that leads nowhere */
 };
 
 #define FPM_MOST_LISTENERS 64
@@ -67,6 +68,10 @@ struct fpm_guard {
     _Atomic(uint8_t *) clean;
     _Atomic uint32_t clean_size; /* written after clean, and to be read before it */
     int give_fd; /* of the handoff socket, -1: none */
+    int epoll_fd; /* that watches the connections, -1: none */
+    int nowhere_fd; /* what takes the place of a connection that was given away */
+    _Atomic uint32_t moving; /* connections are being given away; the request that runs must not end meanwhile */
+    uint32_t given; /* how many were, in this request */
 
     int listeners[FPM_MOST_LISTENERS + 1]; /* and where connections of other workers come from */
     _Atomic uint32_t listener_count; /* 0 as well once we accept no more */
@@ -87,6 +92,7 @@ struct fpm_watchdog_options {
     uint64_t soft_us;   /* max_execution_time, as in the guard */
     uint64_t hard_us;   /* request_terminate_timeout */
     int track_finished; /* which is for finished requests as well */
+    int move_ready;     /* let other workers have connections that are ready while we are busy */
     int tell_queue;     /* say when the listen queue is not empty while we are busy */
 };
 
@@ -186,8 +192,13 @@ static inline void fpm_guard_leave(struct fpm_guard *guard)
 /* The request is over, and everything that was to be done with its connection has been. */
 static inline void fpm_guard_end(struct fpm_guard *guard)
 {
+    struct timespec moment = {0, 20000};
     fpm_guard_enter(guard);
     fpm_guard_return(guard, FPM_GUARD_IDLE);
+    /* In order with the watchdog, which says that it moves something before it looks whether a request runs. From here on
+     * the connections are ours alone. */
+    while (atomic_load(&guard->moving))
+        nanosleep(&moment, NULL);
 }
 
 static inline uint64_t fpm_guard_seq(struct fpm_guard *guard)

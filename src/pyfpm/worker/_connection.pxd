@@ -12,6 +12,7 @@ from pyfpm.worker._watchdog cimport Guard, fpm_guard
 cdef class Owner:
     """Of connections: the reactor."""
     cdef bint give_up(self, Connection connection) except -1
+    cdef int were_given(self) except -1
 
 
 cdef class Service:

@@ -110,6 +110,10 @@ cdef class Owner:
         """Have somebody else go on with a clean connection, now. False: it stays."""
         return False
 
+    cdef int were_given(self) except -1:
+        """The watchdog has given some away while a request ran."""
+        return 0
+
 
 cdef class Service:
     def __cinit__(self):
@@ -352,6 +356,8 @@ cdef class Connection(Sender):
             service.output = None
             output.end(app_status & 0xffffffff)
             fpm_guard_end(self.guard)
+            if self.guard.given:
+                (<Owner>service.owner).were_given()
             service.ended(output, params, started_us, service.slot.page.content_length, self.peer)
             self._over(request)
         return 0

@@ -9,6 +9,7 @@ cdef extern from "watchdog.h" nogil:
         FPM_NOT_CLEAN
         FPM_CLEAN_KEPT
         FPM_CLEAN_FRESH
+        FPM_GIVEN
         FPM_MOST_LISTENERS
         FPM_LONGEST_TRACE
 
@@ -26,6 +27,9 @@ cdef extern from "watchdog.h" nogil:
         uint8_t begun
         uint8_t stderr_used
         int give_fd
+        int epoll_fd
+        int nowhere_fd
+        uint32_t given
         int listeners[65]
         uint64_t soft_us
         uint64_t soft_now_us
@@ -37,6 +41,7 @@ cdef extern from "watchdog.h" nogil:
         uint64_t soft_us
         uint64_t hard_us
         int track_finished
+        int move_ready
         int tell_queue
 
     uint64_t fpm_now_us() noexcept

@@ -36,6 +36,8 @@ class Watchdog:
         requests go to other workers, and the process ends itself by SIGTERM. Seconds; 0: none.
       track_finished: that is also for what a request does behind fastcgi_finish_request()
         (``request_terminate_timeout_track_finished``).
+      move_ready: when a request has run for 10 ms, let other workers have the connections that are between two requests
+        and on which something has come. For the inline executor.
       tell_queue: send ``q``.
     """
 
@@ -48,6 +50,7 @@ class Watchdog:
         soft_s: float = 0,
         hard_s: float = 0,
         track_finished: bool = False,
+        move_ready: bool = False,
         tell_queue: bool = False,
     ) -> None: ...
     @property
@@ -56,7 +59,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Take over the signals of crashes, SIGRTMAX (tell where all threads are) and SIGRTMAX-1, and start the thread
-        if one of the limits or ``tell_queue`` is set. Once in a process, in its main thread.
+        if one of the limits, ``move_ready`` or ``tell_queue`` is set. Once in a process, in its main thread.
 
         Raises:
           OSError: a handler cannot be installed, or there is no thread to be had.

@@ -37,6 +37,7 @@ cdef class Guard:
         if self.state == NULL:
             raise MemoryError
         self.state.give_fd = -1
+        self.state.epoll_fd = -1
 
     def __dealloc__(self):
         if not self._watched:
@@ -53,7 +54,7 @@ cdef class Guard:
 cdef class Watchdog:
     def __init__(
         self, int control_fd=-1, *, double slow_s=0, double soft_s=0, double hard_s=0, bint track_finished=False,
-        bint tell_queue=False,
+        bint move_ready=False, bint tell_queue=False,
     ):
         self.guard = Guard()
         self._options.control_fd = control_fd
@@ -61,12 +62,14 @@ cdef class Watchdog:
         self._options.soft_us = <uint64_t>(soft_s * 1e6)
         self._options.hard_us = <uint64_t>(hard_s * 1e6)
         self._options.track_finished = track_finished
+        self._options.move_ready = move_ready
         self._options.tell_queue = tell_queue and control_fd >= 0
         self.guard.state.soft_us = self._options.soft_us
 
     @property
     def watches(self):
-        return bool(self._options.slow_us or self._options.soft_us or self._options.hard_us or self._options.tell_queue)
+        return bool(self._options.slow_us or self._options.soft_us or self._options.hard_us
+                    or self._options.move_ready or self._options.tell_queue)
 
     def start(self):
         global installed_in

@@ -69,6 +69,8 @@ def work(
         soft_s=0 if isinstance(adapter, ASGIAdapter) or settings.pm_threads else settings.max_execution_time_s,
         hard_s=settings.request_terminate_timeout_s,
         track_finished=settings.request_terminate_timeout_track_finished,
+        # Tasks and threads keep nobody waiting.
+        move_ready=not isinstance(adapter, ASGIAdapter) and not settings.pm_threads and program.pm_max_children > 1,
         # A static pool can't do anything about it.
         tell_queue=settings.pm != "static",
     )
@@ -194,7 +196,7 @@ def _serve(
 ) -> None:
     if isinstance(executor, AsyncioExecutor):
         serve_asyncio.run(reactor, control, slot, executor, code, watchdog.guard if watchdog.watches else None)
-    elif executor is not None and watchdog.watches:
+    elif isinstance(executor, TrioExecutor) and watchdog.watches:
         trio.run(serve, reactor, control, slot, executor, code, instruments=[GuardedLoop(watchdog.guard)])
     else:
         trio.run(serve, reactor, control, slot, executor, code)
