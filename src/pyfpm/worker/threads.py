@@ -163,7 +163,12 @@ class ThreadsExecutor(Pooled):
     # -- times -------------------------------------------------------------------------------------------------------
 
     def enforce(self, lives: list[Live]) -> None:
-        super().enforce(lives)
+        # With the lock no thread is in the middle of a write when its time is up, nor between our look and our answer.
+        with self._lock:
+            super().enforce(lives)
+            self._enforce_limits(lives)
+
+    def _enforce_limits(self, lives: list[Live]) -> None:
         now = time.monotonic()
         for live in lives:
             run = live.task
