@@ -44,7 +44,6 @@ DIRECTIVES = {
     "workers": "pm.max_children",
     "pm": "pm",
     "threads": "pm.threads",
-    "interpreters": "pm.interpreters",
     "socket_mode": "listen.mode",
     "socket_owner": "listen.owner",
     "socket_group": "listen.group",
@@ -90,7 +89,6 @@ def parser() -> argparse.ArgumentParser:
     add("--listen", action="append", metavar="HOST:PORT", help="listen on TCP (repeatable)")
     add("--workers", metavar="N", help="worker processes (1)")
     add("--threads", metavar="N", help="requests that a worker runs at once, on threads")
-    add("--interpreters", metavar="N", help="interpreters of a worker, each with its own lock (Python 3.12)")
     add("--pm", metavar="KIND", help="static, dynamic or ondemand (static)")
     add("--chdir", metavar="DIR", help="directory to be in, and to import APP from")
     add("--docroot", action="append", metavar="DIR", help="keep scripts inside of DIR (repeatable)")

@@ -291,6 +291,9 @@ ONLY = "must contain only the following characters '[alphanum]/_-.~'"
         ({"docroots": ("/", "/nosuch")}, "doc_root = '/nosuch': there is no such directory"),
         ({"spool_directory": "/nosuch"}, "spool_directory = '/nosuch': there is no such directory"),
         ({"extensions": ("py",)}, "security.limit_extensions = 'py': an extension begins with a dot"),
+        ({"memory_limit": 1 << 20, "pm_threads": 4}, "memory_limit cannot be had with pm.threads"),
+        ({"pm_queue_max": 4}, "pm.queue_max is for a pool with pm.threads"),
+        ({"pm_queue_timeout_s": 4.0}, "pm.queue_timeout is for a pool with pm.threads"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )

@@ -28,7 +28,7 @@ FORMAT_LETTERS: dict[str, tuple[str, ...]] = {
 
 def check_pool(pool: PoolConfig) -> None:
     """Raise ConfigError for the first thing that cannot be."""
-    for step in (_places, _manager, _pages, _logs, _directories, _cgi):
+    for step in (_places, _manager, _threads, _pages, _logs, _directories, _cgi):
         step(pool)
 
 
@@ -61,6 +61,23 @@ def _manager(pool: PoolConfig) -> None:
     if pool.pm == "ondemand" and pool.pm_process_idle_timeout_s <= 0:
         idle = f"pm.process_idle_timeout({pool.pm_process_idle_timeout_s:g}s) must be greater than 0s"
         raise _wrong(pool, idle, level="ALERT")
+
+
+def _threads(pool: PoolConfig) -> None:
+    if not pool.pm_threads:
+        for name, value in (("pm.queue_max", pool.pm_queue_max), ("pm.queue_timeout", pool.pm_queue_timeout_s)):
+            if value:
+                raise _wrong(
+                    pool,
+                    f"{name} is for a pool with pm.threads",
+                    "without threads requests wait in the listen queue, which listen.backlog bounds",
+                )
+    elif pool.memory_limit:
+        raise _wrong(
+            pool,
+            "memory_limit cannot be had with pm.threads",
+            "the requests of a worker share its memory: pm.max_memory is for all of them",
+        )
 
 
 def _wrong_numbers(pool: PoolConfig) -> Iterator[str]:

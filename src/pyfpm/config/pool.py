@@ -319,20 +319,11 @@ class PoolConfig(ScriptConfig):
         example="16",
         differs="new",
     )
-    pm_interpreters: int = directive(
-        "pm.interpreters",
-        values.count,
-        0,
-        "Interpreters of each worker, each with its own lock and its own copy of the application (Python 3.12); 0 for"
-        " none but the worker's own.",
-        example="2",
-        differs="new",
-    )
     pm_queue_max: int = directive(
         "pm.queue_max",
         values.count,
         0,
-        "Requests of the pool that may wait for a worker; more are answered with 503. 0 for no limit.",
+        "With pm.threads: requests of the pool that may wait for a thread; more are answered with 503. 0 for no limit.",
         example="100",
         differs="new",
     )
@@ -340,7 +331,7 @@ class PoolConfig(ScriptConfig):
         "pm.queue_timeout",
         values.seconds,
         0.0,
-        "A request that has waited longer is answered with 503 and never run; 0 for no limit.",
+        "With pm.threads: a request that has waited longer is answered with 503 and never run; 0 for no limit.",
         example="5s",
         differs="new",
     )

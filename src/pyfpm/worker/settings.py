@@ -46,7 +46,6 @@ class Settings:
     listen_allowed_clients: tuple[str, ...] = ()
     pm: str = "static"
     pm_threads: int = 0
-    pm_interpreters: int = 0
     pm_queue_max: int = 0
     pm_queue_timeout_s: float = 0.0
 
