@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support import processes
 from support.server import run_pyfpm
 from support.waiting import eventually
 from support.wire import Wire, ask
@@ -260,6 +261,29 @@ def test_more_than_queue_max_are_turned_away_at_once(pyfpm, site, place):
         assert wire.answer(3).status == 503
         (place / "go").touch()
         assert [wire.answer(id).body for id in (1, 2)] == [b"n1", b"n2"]
+
+
+def test_who_begins_and_gives_up_again_and_again_fills_nothing(pyfpm, site, place):
+    """Each costs its sender some bytes; a queue that keeps them would grow for as long as the threads are busy."""
+    server = pyfpm("--threads", "1", "-d", "pm.status_path=/status")
+    with Wire(server.socket) as first, Wire(server.socket) as flood:
+        first.send(first.request(wait_for(place, "first")))
+        eventually(lambda: server.control("status")["pools"][0]["processes"][0]["state"] == "Running")
+        before = processes.own_memory(server.worker)
+        for _ in range(10_000):
+            flood.send(flood.request(f"{place}/who.py", keep=True) + flood.client.abort_request(1))
+            assert flood.answer().app_status == 1
+        assert processes.own_memory(server.worker) - before < 4 * 1024**2
+        (place / "go").touch()
+        assert first.answer().body == b"first"
+        assert flood.ask(f"{place}/who.py", keep=True).status == 200
+
+
+def test_fpm_get_status_may_be_asked_by_several_at_once(pyfpm, site, together):
+    script = site("for _ in range(5): echo(fpm_get_status()['pool'], ' ')", "figures.py")
+    server = pyfpm("--threads", "8")
+    answers = [each.result() for each in together(server.socket, [script] * 24)]
+    assert {each.body for each in answers} == {b"www " * 5}
 
 
 def test_bodies_and_wsgi(pyfpm, site, place, together):

@@ -14,6 +14,7 @@ import json
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -41,6 +42,8 @@ class Control:
     def __init__(self, sock: socket.socket, files: Mapping[str, int] | None = None) -> None:
         self._socket = sock
         self._files = dict(files or {})
+        # Where requests run on threads, one of them may ask while the thread that serves listens.
+        self._lock = threading.RLock()
         # What we have asked for, and what the answer was; another's was given up, and comes late.
         self._asked: bytes | None = None
         self._page: bytes | None = None
@@ -65,6 +68,10 @@ class Control:
 
     def receive(self) -> bool:
         """Do what the master has said so far. False: it is gone."""
+        with self._lock:
+            return self._receive()
+
+    def _receive(self) -> bool:
         while True:
             try:
                 message, fds = receive(self._socket, socket.MSG_DONTWAIT)
@@ -91,8 +98,8 @@ class Control:
                     os.dup2(fd, self._files[name], inheritable=self._files[name] <= 2)
 
     def ask_status(self, query: str) -> bytes | None:
-        """The status page of the pool as a complete CGI answer; blocks up to STATUS_DEADLINE_S. To be called on the
-        thread that serves, which the channel belongs to.
+        """The status page of the pool as a complete CGI answer; blocks up to STATUS_DEADLINE_S, and
+        whoever listens on another thread as well.
 
         Args:
           query: the query string, which says what kind of page.
@@ -107,6 +114,10 @@ class Control:
         return None if answer is None else json.loads(answer)
 
     def _ask(self, question: bytes) -> bytes | None:
+        with self._lock:
+            return self._ask_alone(question)
+
+    def _ask_alone(self, question: bytes) -> bytes | None:
         deadline = time.monotonic() + STATUS_DEADLINE_S
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)

@@ -22,6 +22,9 @@ Refuse = Callable[[Request, int, str, Output], None]
 # Seconds between two looks at the times of requests, at most; set_time_limit() may have set one.
 LOOKS_EVERY_S = 1.0
 
+# With fewer that wait, nobody looks which of them were given up.
+FEWEST_LOOKED_AT = 256
+
 
 class Pooled:
     """
@@ -54,6 +57,7 @@ class Pooled:
         self.retire: Callable[[str], None] = lambda reason: None
         self._lock = Lock()
         self._full = most + bound
+        self._most_waiting = FEWEST_LOOKED_AT
         self._held = False
         self._refuse = refuse
         self._pages = pages
@@ -84,6 +88,8 @@ class Pooled:
             self._turn_away(live, f"{len(self.waiting)} requests wait already (pm.queue_max)")
         else:
             self.waiting.append(live)
+            if len(self.waiting) > self._most_waiting:
+                self._forget_given_up()
             if not self._held and self.running + len(self.waiting) >= self._full:
                 self._held = True
                 self._hold(True)
@@ -92,6 +98,16 @@ class Pooled:
     def dispatch(self) -> None:
         """There is one more that waits."""
         raise NotImplementedError
+
+    def _forget_given_up(self) -> None:
+        """Who begins requests and gives them up, again and again, must not fill the queue of threads that are busy."""
+        waiting, self.waiting = self.waiting, deque()
+        for live in waiting:
+            if live.gone:
+                self._end(live, 1)
+            else:
+                self.waiting.append(live)
+        self._most_waiting = max(FEWEST_LOOKED_AT, 2 * len(self.waiting))
 
     def take(self) -> Live | None:
         """The next to be run, which counts as running from now on; None if nobody waits. By whoever runs it."""
