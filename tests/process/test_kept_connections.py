@@ -9,7 +9,7 @@ import pytest
 
 from support import processes
 from support.waiting import eventually
-from support.wire import Wire, ask
+from support.wire import Wire
 
 # Holds its worker until there is a file of the name; each request is written down.
 BUSY = """
@@ -118,26 +118,3 @@ def test_the_numbers_of_what_went_on_are_free_again(pyfpm, site, place):
         (place / "go").touch()
         kept[0].answer()
     eventually(lambda: all(len(processes.descriptors(pid)) < before[pid] for pid in server.workers))
-
-
-def test_an_idle_pool_wakes_one_worker_for_one_connection(pyfpm, site):
-    """All of them wait on the same listener; the kernel may choose one, since it can see that they wait."""
-    workers, requests = 16, 300
-    server = pyfpm("--workers", str(workers))
-    for _ in range(3):
-        ask(server.socket, site("warm"))
-
-    def wakeups() -> int:
-        return sum(switches(pid) for pid in server.workers)
-
-    before = wakeups()
-    for _ in range(requests):
-        assert ask(server.socket, site("one")).status == 200
-    # With all of them woken it would be sixteen times as many. Some is their own: a look at their times each second.
-    assert wakeups() - before < requests * 6
-
-
-def switches(pid: int) -> int:
-    """How often it has waited for something, by the kernel's count."""
-    with open(f"/proc/{pid}/status") as file:
-        return int(next(line.split()[1] for line in file if line.startswith("voluntary_ctxt_switches")))

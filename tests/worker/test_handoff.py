@@ -191,7 +191,10 @@ def test_no_request_and_no_connection_is_lost_while_workers_retire(tcp):
         for thread in threads:
             thread.join()
         assert failures == []
-        assert sum(counts) == sum(worker.slot().counters.requests for worker in pool.all)
+        # An answer leaves before it is counted.
+        eventually(
+            lambda: sum(counts) == sum(worker.slot().counters.requests for worker in pool.all), "all are counted"
+        )
         assert min(counts) > 0
 
 

@@ -149,23 +149,11 @@ class Reactor:
         """Take no new connections from now on, so that other workers do; or take them again. Requests on those that we
         have still come. May be called by any thread, where ``whole`` says that there are some."""
 
-    def watch(self, fd: int, callback: Callable[[], bool | None], /) -> None:
-        """Have this called, from within a drain, as long as the descriptor can be read; what it returns is False where
-        the drain is to end for it. The descriptor must stay open as long as the reactor is used.
-
-        Raises:
-          OSError: epoll does not take it.
-        """
-
-    def drain(self, wait_s: float = 0) -> bool:
+    def drain(self) -> bool:
         """Serve what is ready, up to 256 requests or 10 ms, not counting the last one's own time.
 
-        Args:
-          wait_s: seconds to wait for something to be ready, also after a request. Then the kernel knows that it is us
-            who wait for the listeners, and wakes only one of all workers for a connection: it cannot know that when
-            our ``fileno`` is waited for. A signal ends the wait. Not for an executor with tasks.
         Returns:
-          True if there may be more, so call again soon; False once nothing was ready.
+          True if there may be more, so call again soon; False once nothing was ready (after a request, for 1 ms).
         Raises:
           whatever ``run`` and ``refuse`` raise; the reactor can go on afterwards.
         """

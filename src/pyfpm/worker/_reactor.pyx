@@ -39,9 +39,6 @@ from pyfpm.worker._watchdog cimport (
     FPM_NOT_CLEAN,
     FPM_TAKE_END,
     Guard,
-    fpm_guard_begin,
-    fpm_guard_end,
-    fpm_now_us,
     fpm_give,
     fpm_guard_listen,
     fpm_take,
@@ -115,10 +112,10 @@ cdef enum:
     MOST_QUEUED = 4096          # connections in a listen queue; the kernel's own bound
     STOPPING_S = 1              # for the first request of a connection that came just before we stop
 
-    LONGEST_WAIT_MS = 60000
-
     # What one drain may take before trio gets its turn: requests, and seconds below.
     SHARE = 256
+    # How long a drain waits for more, in milliseconds.
+    PATIENCE_MS = 1
 
 cdef double SHARE_S = 0.010
 
@@ -155,7 +152,6 @@ cdef class Reactor(Owner):
     cdef int _take              # where others' come from
     cdef object _handoff        # the two sockets
     cdef uint8_t *_clean        # descriptor: may somebody else go on with it (enum fpm_clean)
-    cdef dict _watched          # descriptor: what is called when it can be read
     cdef list _fresh            # connections whose tasks have not had their turn yet
     cdef object _allowed        # of which addresses connections are taken; None: of all
     cdef object _on_exhausted
@@ -189,7 +185,6 @@ cdef class Reactor(Owner):
         self._budgets = {}
         self._listeners = {}
         self._fresh = []
-        self._watched = {}
         self._max_held_peer = settings.max_held_peer
         self._max_connections = settings.max_connections
         self._keepalive_timeout_s = settings.keepalive_timeout_s
@@ -314,17 +309,8 @@ cdef class Reactor(Owner):
         finally:
             self._leave()
 
-    def watch(self, int fd, callback):
-        """Have this called, from within a drain, while the descriptor can be read. See the stub."""
-        cdef epoll_event event
-        event.events = EPOLLIN
-        event.data.fd = fd
-        if epoll_ctl(self._epoll, EPOLL_CTL_ADD, fd, &event) < 0:
-            raise OSError(errno, os.strerror(errno))
-        self._watched[fd] = callback
-
-    def drain(self, double wait_s=0):
-        """Serve what is ready, up to a share, after waiting for it. True: there may be more, call again soon."""
+    def drain(self):
+        """Serve what is ready, up to a share. True: there may be more, call again soon."""
         cdef uint64_t before = self._service.requests
         self._interrupted = False
         self._service.now = self._started = clock_now()
@@ -332,42 +318,27 @@ cdef class Reactor(Owner):
             self._service.look_at_cpu()
         self._enter()
         try:
-            return self._drain(before, clock_now() + wait_s if wait_s > 0 else 0)
+            return self._drain(before)
         finally:
             if self._service.access is not None:
                 self._service.access.flush()
             self._leave()
 
-    cdef int _wait(self, epoll_event *events, double until) except -2:
-        """How many events there are. until: by the clock, 0 for not at all. A signal makes that sooner."""
-        cdef int n
-        cdef int depth
-        cdef int timeout_ms = 0
-        cdef bint guarded = self._lock is not None
-        if until > 0:
-            timeout_ms = <int>max(0, min(LONGEST_WAIT_MS, (until - clock_now()) * 1000 + 1))
-        if not guarded:
-            with nogil:  # touches nothing but events, which is on its caller's stack
-                n = epoll_wait(self._epoll, events, EVENTS, timeout_ms)
-            return n
-        depth = self._lock.let_go()
-        fpm_guard_end(self._service.guard.state)
-        with nogil:
-            n = epoll_wait(self._epoll, events, EVENTS, timeout_ms)
-            # Already now: a thread that keeps the interpreter for itself keeps us from going on.
-            fpm_guard_begin(self._service.guard.state, fpm_now_us())
-        self._lock.take_again(depth)
-        return n
-
-    cdef bint _drain(self, uint64_t before, double until) except -1:
+    cdef bint _drain(self, uint64_t before) except -1:
         cdef epoll_event events[EVENTS]
         cdef int n
         cdef int i
         cdef int fd
+        cdef int patience = 0
+        cdef int depth
         if self._fresh:
             self._settle_fresh()
         while True:
-            n = self._wait(events, until)
+            depth = self._lock.let_go() if self._lock is not None else 0
+            with nogil:  # touches nothing but events, which is on this stack
+                n = epoll_wait(self._epoll, events, EVENTS, patience)
+            if self._lock is not None:
+                self._lock.take_again(depth)
             if n <= 0:
                 return False
             for i in range(n):
@@ -378,9 +349,6 @@ cdef class Reactor(Owner):
                 # just finds nothing to read.
                 if fd < self._by_fd_size and self._by_fd[fd] != NULL:
                     self._ready(<Connection>self._by_fd[fd], events[i].events)
-                elif fd in self._watched:
-                    if self._watched[fd]() is False:
-                        return False
                 elif not self._accepting:
                     pass  # an older event than our decision
                 elif fd == self._take:
@@ -389,14 +357,15 @@ cdef class Reactor(Owner):
                     self._accept(fd)
                 if self._service.exhausted is not None:
                     self._exhaust()
-            if self._service.begin is not None and not self._service.whole:
+            if self._service.begin is not None:
                 # Tasks have been told, and should have their turn.
                 return n == EVENTS or len(self._fresh) > 0
-            if self._fresh:
-                self._settle_fresh()
             self._service.now = clock_now()
             if self._service.requests - before >= SHARE or self._service.now - self._started > SHARE_S:
                 return True
+            # Where one request came the next is near, and waiting for it here is much cheaper than in trio. A signal
+            # ends the wait, so trio misses nothing but a millisecond.
+            patience = PATIENCE_MS if self._service.requests > before else 0
 
     def interrupt(self):
         self._interrupted = True

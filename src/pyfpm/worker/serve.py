@@ -16,7 +16,6 @@ from typing import Any
 import sniffio
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
-from trio.testing import wait_all_tasks_blocked
 
 from pyfpm.sapi.lifespan import Lifespan, StartupError
 from pyfpm.worker._reactor import Reactor
@@ -168,38 +167,22 @@ async def _watch_code(code: CodeWatch) -> None:
 
 
 async def _drain(reactor: Reactor, finishing: trio.Event, executor: TrioExecutor | ThreadsExecutor | None) -> None:
-    if isinstance(executor, TrioExecutor):
-        await _drain_between_tasks(reactor, finishing, executor)
-    # trio has next to nothing to do here, so it is the reactor that waits, and for trio as well: by its epoll
-    # descriptor, for which there is no public way. A signal is a byte on a socket of trio's.
-    reactor.watch(GLOBAL_RUN_CONTEXT.runner.io_manager._epoll.fileno(), lambda: False)
     user_code = outside_of_trio if executor is None else nullcontext
-    while True:
-        # Nobody runs while the reactor waits, so nobody may have something to do.
-        await wait_all_tasks_blocked()
-        wait_s = max(0.0, trio.lowlevel.current_statistics().seconds_to_next_deadline)
-        if executor is not None and executor.forked:
-            os._exit(0)
-        with user_code():
-            reactor.drain(wait_s)
-        if reactor.retiring:
-            finishing.set()  # a limit is reached
-
-
-async def _drain_between_tasks(reactor: Reactor, finishing: trio.Event, executor: TrioExecutor) -> None:
     while True:
         await trio.lowlevel.wait_readable(reactor.fileno())
         more = True
         while more:
-            if executor.forked:
+            if executor is not None and executor.forked:
                 os._exit(0)
-            more = reactor.drain()
+            with user_code():
+                more = reactor.drain()
             if reactor.retiring:
                 finishing.set()  # a limit is reached
             if more:
                 await trio.lowlevel.checkpoint()
-                # The tasks that it has begun are in the same round as we are, and in no particular order.
-                await trio.lowlevel.checkpoint()
+                if executor is not None:
+                    # The tasks that it has begun are in the same round as we are, and in no particular order.
+                    await trio.lowlevel.checkpoint()
 
 
 async def _sweep(

@@ -196,7 +196,7 @@ def _serve(
 ) -> None:
     if isinstance(executor, AsyncioExecutor):
         serve_asyncio.run(reactor, control, slot, executor, code, watchdog.guard if watchdog.watches else None)
-    elif isinstance(executor, TrioExecutor) and watchdog.watches:
+    elif executor is not None and watchdog.watches:
         trio.run(serve, reactor, control, slot, executor, code, instruments=[GuardedLoop(watchdog.guard)])
     else:
         trio.run(serve, reactor, control, slot, executor, code)
