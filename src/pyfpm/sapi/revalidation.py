@@ -15,6 +15,7 @@ one.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import site
 import sys
@@ -154,6 +155,8 @@ class Revalidation:
         if changed is not None:
             if self._forgets:
                 self._modules.forget()
+            else:
+                self._next = math.inf  # they stay changed
             self._retire(f"{changed.path} has changed (python.revalidate)")
 
 

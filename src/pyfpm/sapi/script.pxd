@@ -38,5 +38,7 @@ cdef class _ProcessState:
 
 
 cdef class _SharedProcessState(_ProcessState):
+    cdef object _beside
+
     cpdef restore(self, Script script)
     cpdef restore_environment(self)

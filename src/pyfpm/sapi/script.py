@@ -18,8 +18,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec
+from collections.abc import Callable
 from sys import getrefcount
 from types import FunctionType, ModuleType
 from typing import Any
@@ -28,7 +27,8 @@ from pyfpm.protocol import AUTHORIZER
 from pyfpm.sapi import _changes, pages
 from pyfpm.sapi.around import Around
 from pyfpm.sapi.authorizer import AuthorizerFile
-from pyfpm.sapi.current import AtEnd, CurrentRequest, current_or_none, enter
+from pyfpm.sapi.beside_script import BesideScript
+from pyfpm.sapi.current import AtEnd, CurrentRequest, enter
 from pyfpm.sapi.failure import Log, report
 from pyfpm.sapi.input import BodyError
 from pyfpm.sapi.interface import Output, Request
@@ -293,43 +293,18 @@ class _ProcessState:
 
 
 class _SharedProcessState(_ProcessState):
-    """The same of a process where others run as well: nothing can be put back without changing it under their hands.
-
-    Modules beside a script are found by the request that imports, since sys.path is one for all.
-    """
+    """The same of a process where others run as well: nothing can be put back without changing it under their hands."""
 
     def __init__(self) -> None:
         super().__init__()
-        sys.meta_path.insert(_place_of_path_finder(), BesideScript())
+        self._beside = BesideScript()
+        self._beside.install()
 
     def restore(self, script: Script) -> None:
-        pass
+        self._beside.enter(script.directory)
 
     def restore_environment(self) -> None:
         pass
-
-
-class BesideScript:
-    """Finds top-level modules in the directory of the script whose request imports them, before all others."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
-    ) -> ModuleSpec | None:
-        request = current_or_none()
-        if path is not None or request is None or request.namespace is None:
-            return None
-        directory = [os.path.dirname(request.namespace[LAST_OF_OURS])]
-        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
-            # Who watches modules for changes searches in Python's way as well, and has to hear of these.
-            if (spec := finder.find_spec(fullname, directory, target)) is not None:
-                return spec
-        return None
-
-
-def _place_of_path_finder() -> int:
-    """Before whatever searches along sys.path, and behind the interpreter's own modules."""
-    own = (BuiltinImporter, FrozenImporter)
-    return max((at + 1 for at, finder in enumerate(sys.meta_path) if finder in own), default=0)
 
 
 def _let_go(namespace: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,9 @@ class Live:
     def when_input(self, make_event: Callable[[], Event], /) -> Event: ...
     def when_output(self, make_event: Callable[[], Event], /) -> Event: ...
     def flush(self) -> None: ...
+    def end_in_its_place(self) -> None:
+        """``end`` while its thread runs on: whatever that adds from now on raises ConnectionAbortedError."""
+
     def work_with(self, staging: Staging, /) -> None:
         """From now on the answer is put together there. For a thread that begins to run the request."""
 

@@ -81,6 +81,15 @@ cdef class Live:
         finally:
             self._lock.leave()
 
+    def end_in_its_place(self):
+        """Its thread runs on, and is told with the next thing that it adds that nobody waits for it. See the stub."""
+        self._lock.enter()
+        try:
+            self._end(1)
+            self.output._given_up = True
+        finally:
+            self._lock.leave()
+
     cdef int _end(self, uint32_t app_status) except -1:
         if self.over:
             return 0

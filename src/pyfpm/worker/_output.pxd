@@ -36,6 +36,7 @@ cdef class Output:
     cdef int close(self) except -1
     cdef int _end(self, uint32_t app_status) except -1
     cdef bint _is_open(self) except -1
+    cdef int _write(self, data) except -1
     cdef bint _enter(self) except -1
     cdef int _leave(self, bint guarded) except -1
     cdef bint _finish_on_thread(self) except -1

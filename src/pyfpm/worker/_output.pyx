@@ -90,6 +90,16 @@ cdef class Staging:
 cdef class Output:
     def write(self, data not None):
         """Add bytes to the answer. See the stub."""
+        if self._lock is None:
+            self._write(data)
+            return
+        self._lock.enter()
+        try:
+            self._write(data)
+        finally:
+            self._lock.leave()
+
+    cdef int _write(self, data) except -1:
         cdef const uint8_t[::1] view
         cdef const uint8_t *start
         cdef size_t length
@@ -102,23 +112,22 @@ cdef class Output:
             length = view.shape[0]
             start = &view[0] if length else NULL
         if not self._is_open():
-            return
+            return 0
         if length > STAGING - self._staged or length >= LARGE:
             guarded = self._enter()
             try:
-                if self._lock is not None and not self._is_open():
-                    return
                 self._push_staged()
                 if length >= LARGE:
                     self._note_head(start, length)
                     self._push_large(data)
                     if self._sender.queued >= EAGER:
                         self._flush(guarded)
-                    return
+                    return 0
             finally:
                 self._leave(guarded)
         memcpy(self._staging.buf + FCGI_HEADER_LEN + self._staged, start, length)
         self._staged += length
+        return 0
 
     def error(self, bytes data not None):
         """Add bytes to the STDERR stream. See the stub."""
@@ -240,9 +249,10 @@ cdef class Output:
     cdef bint _is_open(self) except -1:
         if self._finished:
             return False
-        if self._ended:
+        # Where another thread has ended it, it is given up, and there is no sender any more.
+        if self._ended and not (self._given_up and self._lock is not None):
             raise ValueError("the request is over: nothing can be added to its answer")
-        if self._sender.broken or self._given_up or in_forked_child:
+        if self._given_up or self._sender.broken or in_forked_child:
             raise ConnectionAbortedError("the web server no longer waits for this answer")
         return True
 
@@ -325,20 +335,21 @@ cdef class Output:
         return 0
 
     cdef int _flush(self, bint guarded) except -1:
+        cdef Sender sender = self._sender
         self._push_errors()
         self._push_staged()
         self.started = True
-        self._sender.flush()
-        if self._sender.queued > self._max_queued:
+        sender.flush()
+        if sender.queued > self._max_queued:
             self._waits = True
             try:
-                self._sender.wait_below(self._max_queued, guarded)
+                sender.wait_below(self._max_queued, guarded)
             finally:
                 self._waits = False
         if self._lock is not None:
-            self._sender.flushed()
+            sender.flushed()  # and not ours: the request may have been ended while we waited
         elif self._looks:
-            self._given_up = self._sender.is_given_up(self._request.id, False)
+            self._given_up = sender.is_given_up(self._request.id, False)
         return 0
 
     cdef int end(self, uint32_t app_status) except -1:

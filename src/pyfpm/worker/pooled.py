@@ -55,7 +55,7 @@ class Pooled:
         # The reactor's. Who counts has the lock.
         self._hold: Callable[[bool], None] = lambda on: None
         self.retire: Callable[[str], None] = lambda reason: None
-        self._lock = Lock()
+        self.lock = Lock()
         self._full = most + bound
         self._most_waiting = FEWEST_LOOKED_AT
         self._held = False
@@ -71,7 +71,7 @@ class Pooled:
     def serve(self, reactor: Reactor) -> None:
         """To be called once, before its first request."""
         assert reactor.lock is not None
-        self._lock = reactor.lock
+        self.lock = reactor.lock
         self._hold = reactor.hold
         self.retire = reactor.exhaust
 
@@ -85,7 +85,7 @@ class Pooled:
         if self._pages.answer(live.request, live.output):
             self._end(live, 0)
         elif self._queue_max and self.running + len(self.waiting) >= self.most + self._queue_max:
-            self._turn_away(live, f"{len(self.waiting)} requests wait already (pm.queue_max)")
+            self.turn_away(live, f"{len(self.waiting)} requests wait already (pm.queue_max)")
         else:
             self.waiting.append(live)
             if len(self.waiting) > self._most_waiting:
@@ -93,9 +93,9 @@ class Pooled:
             if not self._held and self.running + len(self.waiting) >= self._full:
                 self._held = True
                 self._hold(True)
-            self.dispatch()
+            self.dispatch(live)
 
-    def dispatch(self) -> None:
+    def dispatch(self, live: Live) -> None:
         """There is one more that waits."""
         raise NotImplementedError
 
@@ -111,7 +111,7 @@ class Pooled:
 
     def take(self) -> Live | None:
         """The next to be run, which counts as running from now on; None if nobody waits. By whoever runs it."""
-        with self._lock:
+        with self.lock:
             while self.waiting:
                 live = self.waiting.popleft()
                 if live.over or live.gone:
@@ -125,7 +125,7 @@ class Pooled:
 
     def done(self, live: Live, app_status: int) -> None:
         """It has run."""
-        with self._lock:
+        with self.lock:
             self.running -= 1
             self._end(live, app_status)
 
@@ -137,9 +137,10 @@ class Pooled:
             self._hold(False)
 
     def _expire(self, live: Live) -> None:
-        self._turn_away(live, f"it has waited for {live.age_s:.3f} seconds (pm.queue_timeout)")
+        self.turn_away(live, f"it has waited for {live.age_s:.3f} seconds (pm.queue_timeout)")
 
-    def _turn_away(self, live: Live, reason: str) -> None:
+    def turn_away(self, live: Live, reason: str) -> None:
+        """Answer it with 503; it does not run."""
         if not live.gone:
             self._refuse(live.request, 503, reason, live.output)
         self._end(live, 0)
@@ -150,7 +151,7 @@ class Pooled:
             self._expire_waiting()
 
     def _expire_waiting(self) -> None:
-        with self._lock:
+        with self.lock:
             while self.waiting and self.waiting[0].age_s >= self._queue_timeout_s:
                 live = self.waiting.popleft()
                 if not live.over:

@@ -27,6 +27,7 @@ from pyfpm.sapi.printable import printable
 from pyfpm.sapi.timeout import ExecutionTimeout
 from pyfpm.worker._live import Live
 from pyfpm.worker._output import Staging
+from pyfpm.worker._watchdog import Guard
 from pyfpm.worker.inline import Adapter
 from pyfpm.worker.pages import ServerPages
 from pyfpm.worker.pooled import Pooled, Refuse
@@ -50,7 +51,7 @@ class Run:
         self.live = live
         self.thread = threading.get_ident()
         self.is_told_slow = False
-        self._inside = True
+        self._inside = False
         self.limit(soft_s)
 
     def limit(self, seconds: float) -> None:
@@ -64,6 +65,10 @@ class Run:
         if self._inside:
             _raise_in(thread, what)
 
+    def enter(self) -> None:
+        """From now on ``interrupt`` may strike."""
+        self._inside = True
+
     def leave(self) -> None:
         """From now on nothing is raised in the thread, also not what was on its way."""
         self._inside = False
@@ -74,6 +79,8 @@ class ThreadsExecutor(Pooled):
     """
     Args:
       soft_s, hard_s, slow_s: ``max_execution_time``, ``request_terminate_timeout``, ``request_slowlog_timeout``.
+      guard: tells the watchdog whether we come round. With the interpreter in the hands of a thread that is stuck in C
+        nobody here could do anything.
       tell_slow: called with a request's age in seconds and its stack, in faulthandler's format.
     """
 
@@ -84,6 +91,7 @@ class ThreadsExecutor(Pooled):
         threads: int,
         refuse: Refuse,
         pages: ServerPages,
+        guard: Guard,
         *,
         soft_s: float = 0,
         hard_s: float = 0,
@@ -93,12 +101,15 @@ class ThreadsExecutor(Pooled):
     ) -> None:
         super().__init__(threads, max(1, threads // 4), refuse, pages, **more)
         self._adapter = adapter
+        self._guard = guard
         self._log = log
         self._soft_s = soft_s
         self._hard_s = hard_s
         self._slow_s = slow_s
         self._tell_slow = tell_slow
+        # Who counts has the lock. A thread that finds nobody waiting is idle, until it is called.
         self._threads = 0
+        self._idle = 0
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
         # What a request begins in.
         self._context = contextvars.copy_context()
@@ -108,22 +119,46 @@ class ThreadsExecutor(Pooled):
         shortest = min((each for each in (self._soft_s, self._hard_s, self._slow_s) if each), default=0.0)
         return max(0.01, min(super().looks_every_s, shortest / 20 or 1.0))
 
-    def dispatch(self) -> None:
-        if self.running + len(self.waiting) > self._threads < self.most:
-            self._threads += 1
-            # A daemon, since one that is stuck must not keep the worker from ending.
-            threading.Thread(target=self._work, name=f"pyfpm-{self._threads}", daemon=True).start()
-        self._calls.put(None)
+    def begin(self, live: Live) -> None:
+        self._guard.busy()
+        super().begin(live)
+
+    def dispatch(self, live: Live) -> None:
+        if self._idle:
+            self._idle -= 1
+            self._calls.put(None)
+        elif self._threads < self.most:
+            self._start_thread(live)
+
+    def _start_thread(self, live: Live) -> None:
+        self._threads += 1
+        # A daemon, since one that is stuck must not keep the worker from ending.
+        thread = threading.Thread(target=self._work, name=f"pyfpm-{self._threads}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # rlimits, a container's pids.max
+            self._threads -= 1
+            if not self._threads:
+                self.waiting.remove(live)
+                self.turn_away(live, f"there is no thread for it: {error}")
 
     def _work(self) -> None:
         staging = Staging()
         while True:
-            self._calls.get()
+            live = self._next()
+            if live is None:
+                self._calls.get()
+                continue
+            live.work_with(staging)
+            self.done(live, self._run(live))
+            del live
+
+    def _next(self) -> Live | None:
+        with self.lock:
             live = self.take()
-            if live is not None:
-                live.work_with(staging)
-                self.done(live, self._run(live))
-                del live
+            if live is None:
+                self._idle += 1
+            return live
 
     def _run(self, live: Live) -> int:
         run = Run(live, self._soft_s)
@@ -133,12 +168,10 @@ class ThreadsExecutor(Pooled):
             status = self._context.copy().run(self._call, run)
         except ExecutionTimeout:
             # The time was up while the adapter had the word, before or behind the user's code.
-            run.leave()
             with suppress(ConnectionAbortedError, ValueError):
                 if live.output.discard():
                     pages.answer(live.output, 504)
         except BaseException as error:
-            run.leave()
             self._log("ERROR", f"a request failed; please report this: {error!r}")
             with suppress(ConnectionAbortedError, ValueError):
                 if live.output.discard():
@@ -151,6 +184,7 @@ class ThreadsExecutor(Pooled):
     def _call(self, run: Run) -> int:
         _run.set(run)
         try:
+            run.enter()
             return self._adapter(run.live.request, run.live.output)
         finally:
             while True:
@@ -164,9 +198,13 @@ class ThreadsExecutor(Pooled):
 
     def enforce(self, lives: list[Live]) -> None:
         # With the lock no thread is in the middle of a write when its time is up, nor between our look and our answer.
-        with self._lock:
+        with self.lock:
             super().enforce(lives)
             self._enforce_limits(lives)
+        if lives:
+            self._guard.busy()
+        else:
+            self._guard.idle()
 
     def _enforce_limits(self, lives: list[Live]) -> None:
         now = time.monotonic()
@@ -192,7 +230,7 @@ class ThreadsExecutor(Pooled):
         self.retire(f"the thread of a request that took too long ends with it: {text}")
         if not live.gone and live.output.discard():
             pages.answer(live.output, 504)
-        live.end(1)
+        live.end_in_its_place()
         run.interrupt(ExecutionTimeout)
 
     # -- for the code that runs --------------------------------------------------------------------------------------

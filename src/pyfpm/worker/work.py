@@ -92,6 +92,7 @@ def work(
             settings.pm_threads,
             refusal,
             pages,
+            watchdog.guard,
             soft_s=settings.max_execution_time_s,
             hard_s=settings.request_terminate_timeout_s,
             slow_s=settings.request_slowlog_timeout_s,
@@ -196,7 +197,7 @@ def _serve(
 ) -> None:
     if isinstance(executor, AsyncioExecutor):
         serve_asyncio.run(reactor, control, slot, executor, code, watchdog.guard if watchdog.watches else None)
-    elif executor is not None and watchdog.watches:
+    elif isinstance(executor, TrioExecutor) and watchdog.watches:
         trio.run(serve, reactor, control, slot, executor, code, instruments=[GuardedLoop(watchdog.guard)])
     else:
         trio.run(serve, reactor, control, slot, executor, code)
